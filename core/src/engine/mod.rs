@@ -1,0 +1,1 @@
+//! The states of a request, as types that the events consume.

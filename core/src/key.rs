@@ -1,0 +1,1 @@
+//! The `Idempotency-Key` field: its syntax and its rules.

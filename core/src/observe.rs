@@ -1,0 +1,1 @@
+//! Hooks that see what happens and change nothing.

@@ -1,0 +1,1 @@
+//! Which fields are stored, replayed and removed.

@@ -1,0 +1,1 @@
+//! The one blob that stores keep for a completion.

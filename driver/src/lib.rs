@@ -1,0 +1,1 @@
+//! The async shell of Semel's engine: claims, heartbeats, waiting, settling.

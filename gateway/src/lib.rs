@@ -1,0 +1,1 @@
+//! Semel as a reverse proxy before an application in any language.

@@ -1,0 +1,1 @@
+//! The laws every Semel store keeps, as tests for anyone's store.

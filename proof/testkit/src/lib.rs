@@ -1,0 +1,1 @@
+//! Servers, fault proxies and awkward upstreams for Semel's own tests.

@@ -1,0 +1,1 @@
+//! Semel's records in this process's memory: bounded, sharded, not durable.

@@ -1,0 +1,1 @@
+//! Semel's records in a SQLite file: one writer thread, group commit, full durability.
