@@ -1,3 +1,6 @@
 //! Tests of the public interface of `semel-core`.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy sees tests, but not their helpers")]
 
 mod codec;
+mod keys;
+mod scopes;
