@@ -10,7 +10,6 @@ mod render;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
@@ -19,6 +18,7 @@ use uuid::Uuid;
 pub use code::{Code, Retry};
 pub use docs::{Docs, InvalidDocs};
 
+use crate::key::Key;
 use crate::policy::keep::Outcome;
 
 /// A condition to tell the client.
@@ -49,7 +49,7 @@ pub struct Problem {
     /// Whether and how to try again.
     pub retry: Retry,
     /// The caller's own key, when it parsed.
-    pub key: Option<Arc<str>>,
+    pub key: Option<Key>,
     /// Names this occurrence, also in the log. The driver mints it.
     pub instance: Option<Uuid>,
     /// When to try again; rounded up to whole seconds, at least 1.
@@ -105,8 +105,8 @@ impl Problem {
 
     /// The caller's own key, as it parsed.
     #[must_use]
-    pub fn with_key(mut self, key: impl Into<Arc<str>>) -> Self {
-        self.key = Some(key.into());
+    pub fn with_key(mut self, key: Key) -> Self {
+        self.key = Some(key);
         self
     }
 
@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn the_key_does_not_print() {
-        let problem = Problem::new(Code::KeyReused).with_key("order-4711").with_detail("order-4711");
+        let key = Key::from_text("order-4711").unwrap();
+        let problem = Problem::new(Code::KeyReused).with_key(key).with_detail("order-4711");
         assert!(!format!("{problem:?}").contains("4711"));
     }
 
