@@ -220,7 +220,8 @@ impl Code {
                 retry: Retry::Reconcile,
                 title: "The outcome of the request is unknown",
                 detail: "The run of this request ended without an answer, and it may have taken effect. It is \
-                         not run again until that is settled.",
+                         not run again until that is settled: find out whether it took effect before you send \
+                         it with a new key.",
                 what_to_do: "Find out whether the operation took effect: read the resource, or ask the \
                              service's operator, who settles it with `semel keys resolve`. Only if it did not, \
                              send it with a new key. After it was settled, the same key works again.",

@@ -20,6 +20,7 @@ pub use docs::{Docs, InvalidDocs};
 
 use crate::key::Key;
 use crate::policy::keep::Outcome;
+use crate::record::Recovery;
 
 /// A condition to tell the client.
 ///
@@ -79,6 +80,18 @@ impl Problem {
                 Code::UpstreamUnreachable => Some(Outcome::NotApplied),
                 _ => None,
             },
+        }
+    }
+
+    /// `outcome-unknown`, as the record's recovery rule has it: under takeover the same key runs again.
+    pub fn outcome_unknown(recovery: Recovery) -> Self {
+        let problem = Self::new(Code::OutcomeUnknown);
+        match recovery {
+            Recovery::Hold => problem,
+            Recovery::Takeover => problem.with_retry(Retry::SameKey).with_detail(
+                "The run of this request ended without an answer, and it may have taken effect. The same \
+                 request with the same key runs it again once its lease is over.",
+            ),
         }
     }
 
@@ -175,8 +188,10 @@ mod tests {
 
     #[test]
     fn what_to_do_follows_a_retry_that_was_changed() {
-        let hold = Problem::new(Code::OutcomeUnknown);
-        let takeover = hold.clone().with_retry(Retry::SameKey);
+        let hold = Problem::outcome_unknown(Recovery::Hold);
+        let takeover = Problem::outcome_unknown(Recovery::Takeover);
+        assert_eq!((hold.retry, takeover.retry), (Retry::Reconcile, Retry::SameKey));
+        assert_ne!(hold.detail, takeover.detail, "nothing is settled by hand under takeover");
         assert_eq!(hold.what_to_do(), Code::OutcomeUnknown.what_to_do());
         assert!(takeover.what_to_do().contains("same key"));
         assert_ne!(hold.what_to_do(), takeover.what_to_do());

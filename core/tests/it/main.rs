@@ -3,4 +3,5 @@
 
 mod codec;
 mod keys;
+mod problems;
 mod scopes;
