@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_separator_inside_quotes_separates_nothing() {
         assert_eq!(
-            of(&[r#"image/png;x="a, text/markdown, \" , text/markdown", application/json"#]),
+            of(&[r#"image/png;x="a, text/markdown, \", text/markdown, b", application/json;q=0.5"#]),
             Format::Json
         );
         assert_eq!(of(&[r#"text/markdown;x=";q=0", application/json;q=0.1"#]), Format::Json);
