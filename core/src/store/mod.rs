@@ -24,7 +24,7 @@ use crate::record::{
 
 /// Where records live.
 ///
-/// Authors write each method as a native `async fn`. Callers use [`AnyStore`](crate::store::AnyStore).
+/// Authors write each method as a native `async fn`. Callers use [`AnyStore`].
 ///
 /// # What every implementation owes
 ///
