@@ -5,3 +5,4 @@
 mod bounds;
 mod clock;
 mod common;
+mod laws;
