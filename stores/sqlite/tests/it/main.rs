@@ -1,0 +1,7 @@
+//! Tests of `semel-store-sqlite` from outside.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+mod crash;
+mod file;
+mod room;
+mod support;
