@@ -1,1 +1,31 @@
-//! The async shell of Semel's engine: claims, heartbeats, waiting, settling.
+//! The async shell of Semel's engine.
+//!
+//! [`Idempotency`] carries the engine's decisions out: it reads bodies, sends claims, waits, keeps leases
+//! alive, and settles runs. Hosts convert types and spawn handlers; everything else happens here. No decision
+//! about a status or a state is made in this crate.
+
+mod address;
+mod body;
+mod budget;
+mod capture;
+mod claim;
+mod heartbeat;
+mod idempotency;
+mod persist;
+mod read;
+mod runtime;
+mod sweep;
+#[cfg(feature = "test")]
+mod test;
+mod ticket;
+mod wait;
+
+pub use address::Address;
+pub use body::{Body, Whole};
+pub use budget::Peer;
+pub use claim::{Admitted, Claimed, Guarded};
+pub use idempotency::{BuildError, Builder, Idempotency, Undrained};
+pub use runtime::{BoxFuture, Runtime, TokioRuntime};
+#[cfg(feature = "test")]
+pub use test::{TestClock, Tested};
+pub use ticket::{Awaited, Client, Idempotent, Panicked, Ticket};

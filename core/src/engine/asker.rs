@@ -1,0 +1,152 @@
+//! What is remembered of the request for its answer: the key, the rules, and how the client wants errors.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use uuid::Uuid;
+
+use crate::key::Key;
+use crate::policy::Policy;
+use crate::policy::keep::Outcome;
+use crate::problem::{Code, Problem};
+use crate::record::{Record, Recovery, StoredBody};
+
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// Who asked, as far as the answer depends on it.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    pub(super) policy: Policy,
+    pub(super) key: Option<Key>,
+    pub(super) accept: Vec<HeaderValue>,
+    pub(super) origin: Option<HeaderValue>,
+    /// The seconds of a `Prefer: wait` that were granted.
+    pub(super) waits: Option<u64>,
+    /// Another Semel forwarded the request: it has a claim of its own, which must not settle on our 409.
+    pub(super) behind_another: bool,
+}
+
+impl Asker {
+    pub(super) fn new(policy: &Policy, headers: &HeaderMap) -> Self {
+        Self {
+            policy: policy.clone(),
+            key: None,
+            accept: headers.get_all(ACCEPT).iter().cloned().collect(),
+            origin: headers.get(ORIGIN).cloned(),
+            waits: None,
+            behind_another: false,
+        }
+    }
+
+    pub(super) fn reject(&self, problem: Problem) -> Rejection {
+        let problem = match &self.key {
+            Some(key) => problem.with_key(key.clone()),
+            None => problem,
+        };
+        let problem = match problem.code {
+            Code::InFlight if self.behind_another => problem.with_outcome(Some(Outcome::NotApplied)),
+            _ => problem,
+        };
+        Rejection(Box::new(Rejected { problem, asker: self.clone() }))
+    }
+
+    pub(super) fn reject_code(&self, code: Code) -> Rejection {
+        self.reject(Problem::new(code))
+    }
+
+    /// The run's own client is told that nobody knows, with the status that fits how it ended.
+    pub(super) fn outcome_unknown(&self, status: StatusCode, recovery: Recovery) -> Rejection {
+        self.reject(Problem::outcome_unknown(recovery).with_status(status))
+    }
+
+    /// The stored answer, or why there is none to show.
+    pub(super) fn replay(&self, record: &Record) -> Result<Replay, Rejection> {
+        let Some(response) = &record.completion.response else {
+            return Err(self.reject_code(Code::ReplayUnavailable));
+        };
+        let StoredBody::Kept(body) = &response.body else {
+            let mut problem = Problem::new(Code::ReplayUnavailable);
+            if let Some(location) = response.headers.get(http::header::LOCATION) {
+                problem = problem.with_location(location.clone());
+            }
+            return Err(self.reject(problem));
+        };
+        let age = record.view.now.since(record.view.changed);
+        let mut headers = self.policy.headers.replay(response, self.origin.as_ref(), age);
+        self.decorate(&mut headers);
+        Ok(Replay {
+            status: response.status,
+            headers,
+            body: body.clone(),
+            trailers: response.trailers.clone(),
+            age,
+        })
+    }
+
+    /// Says that a preference of the request was honoured (RFC 7240, section 3).
+    pub(super) fn decorate(&self, headers: &mut HeaderMap) {
+        if let Some(seconds) = self.waits
+            && let Ok(value) = HeaderValue::try_from(format!("wait={seconds}"))
+        {
+            headers.append(PREFERENCE_APPLIED, value);
+        }
+    }
+}
+
+/// A stored answer, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// The status of the first answer.
+    pub status: StatusCode,
+    /// Its fields, and those that mark a replay.
+    pub headers: HeaderMap,
+    /// Its body, byte for byte.
+    pub body: Bytes,
+    /// Its trailer section.
+    pub trailers: Option<HeaderMap>,
+    /// Time since it was kept, by the store's clock.
+    pub age: Duration,
+}
+
+/// A refusal, to be rendered as the client asked for it.
+#[derive(Clone, Debug)]
+#[must_use = "the client has to be told"]
+pub struct Rejection(Box<Rejected>);
+
+#[derive(Clone, Debug)]
+struct Rejected {
+    problem: Problem,
+    asker: Asker,
+}
+
+impl Rejection {
+    /// What is wrong.
+    pub fn code(&self) -> Code {
+        self.0.problem.code
+    }
+
+    /// The status it is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.0.problem.status
+    }
+
+    /// The answer. `instance` names this occurrence: put it into the log line too.
+    pub fn render(self, instance: Uuid) -> Response<Bytes> {
+        let Rejected { problem, asker } = *self.0;
+        let mut headers = HeaderMap::new();
+        for value in &asker.accept {
+            headers.append(ACCEPT, value.clone());
+        }
+        let mut response = problem.with_instance(instance).render(&headers, &asker.policy.docs);
+        asker.decorate(response.headers_mut());
+        response
+    }
+
+    /// The same refusal with a hint when to come again.
+    pub(super) fn retry_after(mut self, after: Duration) -> Self {
+        self.0.problem = self.0.problem.with_retry_after(after);
+        self
+    }
+}

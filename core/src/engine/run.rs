@@ -1,0 +1,388 @@
+//! The run: what the handler's answer, or the lack of one, means for the record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::response::Parts;
+use http::{HeaderMap, StatusCode};
+
+use super::asker::{Asker, Rejection};
+use super::settle::{Settling, Then};
+use crate::key::Key;
+use crate::policy::keep::{Class, Keep, Outcome};
+use crate::policy::{HeaderRules, Policy};
+use crate::problem::Code;
+use crate::record::{
+    Completion, Fence, Fingerprint, NotKept, PrincipalTag, Recovery, Retention, StoredBody, StoredResponse,
+};
+use crate::store::{Acquired, Begin, Lease, LeaseRef};
+
+/// A claimed request whose handler is running, or about to.
+#[derive(Debug)]
+#[must_use = "a claim that is not settled keeps its key in flight until the lease is over"]
+pub struct Running {
+    pub(super) asker: Asker,
+    pub(super) lease: Lease,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) principal: Option<PrincipalTag>,
+    pub(super) recovery: Recovery,
+    key: Key,
+    attempt: u32,
+    progress: Option<Bytes>,
+}
+
+/// Whether a request may have reached whoever was to run it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third")]
+pub enum Dispatch {
+    /// Proven: not one byte of it was seen. Its key is free at once.
+    Never,
+    /// It may have been.
+    Maybe,
+}
+
+/// A run that ended without an answer. As a response extension it marks an answer that a host made up
+/// because there was none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "two facts, and a host states both")]
+pub struct Failure {
+    /// Whether the request may have been seen.
+    pub dispatch: Dispatch,
+    /// How it ended.
+    pub kind: FailureKind,
+}
+
+/// How a run ended without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The handler in this process failed, panicked, or ran out of time: 500.
+    Handler,
+    /// The upstream could not be reached, hung up, or answered what is no answer: 502.
+    Upstream,
+    /// The upstream did not answer in time: 504.
+    UpstreamTimeout,
+}
+
+impl FailureKind {
+    /// The status for the run's own client when nobody knows the outcome.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::Handler => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Upstream => StatusCode::BAD_GATEWAY,
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The problem for a request that was never dispatched.
+    const fn never(self) -> Code {
+        match self {
+            Self::Handler => Code::Overloaded,
+            Self::Upstream | Self::UpstreamTimeout => Code::UpstreamUnreachable,
+        }
+    }
+}
+
+/// A response extension: what the handler decides for this one answer.
+///
+/// ```
+/// use semel_core::engine::Override;
+/// use semel_core::policy::keep::Outcome;
+/// let mut response = http::Response::new("declined, but the charge went through");
+/// *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+/// response.extensions_mut().insert(Override::new().outcome(Outcome::Applied));
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "insert it into the response's extensions"]
+pub struct Override {
+    outcome: Option<Outcome>,
+    keep: Option<Keep>,
+    retention: Option<Retention>,
+    body_dropped: bool,
+    forget: bool,
+}
+
+impl Override {
+    /// Decides nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says whether the work was done: the last word over every rule.
+    pub fn outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = Some(outcome);
+        self
+    }
+
+    /// Judges this answer by another rule than the route's.
+    pub fn keep(mut self, keep: Keep) -> Self {
+        self.keep = Some(keep);
+        self
+    }
+
+    /// Keeps this record for another time than the route's.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+
+    /// Keeps the record without the body: a retry is told `replay-unavailable`.
+    pub fn drop_body(mut self) -> Self {
+        self.body_dropped = true;
+        self
+    }
+
+    /// Opts out: nothing is kept, and the key is as free as if it had never been used.
+    pub fn forget(mut self) -> Self {
+        self.forget = true;
+        self
+    }
+}
+
+/// What the head of an answer means.
+#[derive(Debug)]
+#[must_use]
+#[expect(clippy::exhaustive_enums, reason = "a driver has to do each of them")]
+pub enum Next {
+    /// Read its body, up to the limit, before anything is sent.
+    Capture(Box<Capturing>),
+    /// Settle now: its body does not matter for the record.
+    Settle(Box<Settling>),
+}
+
+/// The head of an answer.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "what a host knows of an answer before its body")]
+pub struct Head<'a> {
+    /// Status, fields and extensions. Fields that only Semel reads are removed from it.
+    pub parts: &'a mut Parts,
+    /// The body has at least so many bytes.
+    pub at_least: u64,
+}
+
+impl Running {
+    pub(super) fn new(asker: Asker, key: Key, begin: &Begin, acquired: Acquired) -> Self {
+        Self {
+            asker,
+            lease: acquired.lease,
+            fingerprint: begin.fingerprint,
+            principal: begin.principal,
+            recovery: begin.recovery,
+            key,
+            attempt: acquired.attempt,
+            progress: acquired.progress,
+        }
+    }
+
+    /// The rules it runs by.
+    pub fn policy(&self) -> &Policy {
+        &self.asker.policy
+    }
+
+    /// The names of its lease, for renewals.
+    pub fn lease(&self) -> LeaseRef {
+        self.lease.as_ref()
+    }
+
+    /// The caller's key.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// 1 for the first run.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The fence.
+    pub fn fence(&self) -> Fence {
+        self.lease.fence()
+    }
+
+    /// What an earlier attempt's steps recorded.
+    pub fn progress(&self) -> Option<&Bytes> {
+        self.progress.as_ref()
+    }
+
+    /// What happens if it ends without an answer.
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
+    /// Prepares the request for the handler: it sees the original key plus the attempt and the fence.
+    pub fn prepare(&self, headers: &mut HeaderMap) {
+        self.asker.policy.headers.prepare_run(headers, self.attempt, self.fence());
+    }
+
+    /// The answer for a client whose run took longer than `max_run`. The run itself goes on, and its late
+    /// completion counts unless it was fenced.
+    pub fn overran(&self) -> Rejection {
+        self.asker.outcome_unknown(self.asker.policy.broken_status, self.recovery)
+    }
+
+    /// Judges the head of the handler's answer.
+    pub fn respond(self, head: Head<'_>) -> Next {
+        let Head { parts, at_least } = head;
+        if let Some(failure) = parts.extensions.get::<Failure>() {
+            let failure = *failure;
+            return Next::Settle(Box::new(self.fail(failure)));
+        }
+        let decided = parts.extensions.remove::<Override>().unwrap_or_default();
+        let said = decided
+            .outcome
+            .or_else(|| parts.extensions.remove())
+            .or_else(|| Outcome::from_headers(&parts.headers));
+        let keep = decided.keep.clone().unwrap_or_else(|| self.asker.policy.keep.clone());
+        let upgraded = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        let class = match () {
+            () if decided.forget => Class::Forget,
+            () if upgraded => Class::Store,
+            () => keep.classify(parts.status, &parts.headers, said),
+        };
+        HeaderRules::strip_answer(&mut parts.headers);
+        match class {
+            Class::Forget => return Next::Settle(Box::new(Settling::forget(self))),
+            Class::Unknown => {
+                return Next::Settle(Box::new(Settling::abandon(self, Then::Live { unknown: true })));
+            }
+            Class::Store | Class::Release => {}
+        }
+        let endless = upgraded
+            || essence(&parts.headers).is_some_and(|kind| kind.eq_ignore_ascii_case("text/event-stream"));
+        let stored = StoredResponse {
+            status: parts.status,
+            headers: self.asker.policy.headers.to_store(&parts.headers),
+            body: StoredBody::NotKept(NotKept::ByChoice),
+            trailers: None,
+            origin: self.asker.origin.clone(),
+        };
+        let drop_body =
+            decided.body_dropped || (self.asker.policy.drop_no_store_bodies && no_store(&parts.headers));
+        let retention = decided.retention.unwrap_or(self.asker.policy.retention);
+        let capturing = Capturing { running: self, class, keep, said, stored, drop_body, retention };
+        if endless {
+            Next::Settle(Box::new(capturing.end(End::Endless)))
+        } else if at_least > capturing.limit() as u64 {
+            Next::Settle(Box::new(capturing.end(End::Overflow)))
+        } else {
+            Next::Capture(Box::new(capturing))
+        }
+    }
+
+    /// The run ended without an answer.
+    pub fn fail(self, failure: Failure) -> Settling {
+        match failure.dispatch {
+            Dispatch::Never => {
+                let rejection =
+                    self.asker.reject_code(failure.kind.never()).retry_after(Duration::from_secs(1));
+                Settling::release(self, Then::Reject(rejection))
+            }
+            Dispatch::Maybe => {
+                let rejection = self.asker.outcome_unknown(failure.kind.status(), self.recovery);
+                Settling::abandon(self, Then::Reject(rejection))
+            }
+        }
+    }
+}
+
+/// An answer whose body is being read before anything of it is sent.
+#[derive(Debug)]
+#[must_use]
+pub struct Capturing {
+    running: Running,
+    class: Class,
+    keep: Keep,
+    said: Option<Outcome>,
+    stored: StoredResponse,
+    drop_body: bool,
+    retention: Retention,
+}
+
+/// How the reading of an answer's body ended.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a driver states which")]
+pub enum End {
+    /// All of it is here.
+    Whole {
+        /// The body, byte for byte.
+        body: Bytes,
+        /// Its trailer section.
+        trailers: Option<HeaderMap>,
+    },
+    /// It is larger than [`Capturing::limit`].
+    Overflow,
+    /// It was still flowing after [`Capturing::within`].
+    Slow,
+    /// It has no end: an event stream, an upgraded connection.
+    Endless,
+    /// It broke off.
+    Cut,
+}
+
+impl Capturing {
+    /// The most bytes to hold.
+    pub fn limit(&self) -> usize {
+        self.running.asker.policy.capture_limit
+    }
+
+    /// How long to read.
+    pub fn within(&self) -> Duration {
+        self.running.asker.policy.capture_for
+    }
+
+    /// The names of its lease.
+    pub fn lease(&self) -> LeaseRef {
+        self.running.lease()
+    }
+
+    /// Judges how the reading ended.
+    pub fn end(self, end: End) -> Settling {
+        let Self { running, class, keep, said, mut stored, drop_body, retention } = self;
+        let (body, trailers) = match end {
+            End::Cut => {
+                let status = running.asker.policy.broken_status;
+                let rejection = running.asker.outcome_unknown(status, running.recovery);
+                return Settling::abandon(running, Then::Reject(rejection));
+            }
+            End::Whole { body, trailers } => (StoredBody::Kept(body), trailers),
+            End::Overflow => (StoredBody::NotKept(NotKept::TooLarge), None),
+            End::Slow => (StoredBody::NotKept(NotKept::Slow), None),
+            End::Endless => (StoredBody::NotKept(NotKept::Endless), None),
+        };
+        // gRPC says how a call ended in its trailers, which are here only now.
+        let class = match &body {
+            StoredBody::Kept(_) => {
+                keep.classify_whole(stored.status, &stored.headers, trailers.as_ref(), said)
+            }
+            StoredBody::NotKept(_) => class,
+        };
+        match class {
+            Class::Store => {
+                stored.body = match body {
+                    StoredBody::Kept(_) if drop_body => StoredBody::NotKept(NotKept::ByChoice),
+                    body => body,
+                };
+                stored.trailers = running.asker.policy.headers.trailers_to_store(trailers.as_ref());
+                let completion = Arc::new(Completion { response: Some(stored), reference: None });
+                Settling::complete(running, completion, retention)
+            }
+            Class::Release => Settling::release(running, Then::Live { unknown: false }),
+            Class::Forget => Settling::forget(running),
+            Class::Unknown => Settling::abandon(running, Then::Live { unknown: true }),
+        }
+    }
+}
+
+fn essence(headers: &HeaderMap) -> Option<&str> {
+    Some(headers.get(CONTENT_TYPE)?.to_str().ok()?.split(';').next()?.trim())
+}
+
+fn no_store(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|line| line.split(',').any(|directive| directive.trim().eq_ignore_ascii_case("no-store")))
+}

@@ -1,0 +1,238 @@
+//! Settling: what to ask the store, and what the client is told once the store has answered.
+//!
+//! The bytes of a kept answer leave only by [`Reply::Live`], which only an applied completion gives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+
+use super::asker::{Asker, Rejection, Replay};
+use super::run::Running;
+use crate::policy::headers::IDEMPOTENCY_OUTCOME;
+use crate::problem::{Code, Problem};
+use crate::record::{
+    Completion, Fingerprint, NotKept, PrincipalTag, Record, RecordId, RecordView, Recovery, Retention, State,
+    StoredBody,
+};
+use crate::store::{Lease, LeaseRef, ReleaseAs, Settled};
+
+/// A run that has ended, and what its record is to become.
+#[derive(Debug)]
+#[must_use = "the record is settled, and its client answered, only by going on"]
+pub struct Settling {
+    asker: Asker,
+    lease: Lease,
+    fingerprint: Fingerprint,
+    principal: Option<PrincipalTag>,
+    recovery: Recovery,
+    step: Kind,
+    then: Then,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Complete(Arc<Completion>, Retention),
+    Release(ReleaseAs),
+    Abandon,
+}
+
+/// What the client gets if the store takes the step.
+#[derive(Debug)]
+pub(super) enum Then {
+    Live { unknown: bool },
+    Reject(Rejection),
+}
+
+/// One step to ask of the store. Sending it again is safe.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a driver has to send each of them")]
+pub enum Step {
+    /// [`Store::complete`](crate::store::Store::complete).
+    Complete(LeaseRef, Arc<Completion>, Retention),
+    /// [`Store::release`](crate::store::Store::release), by this lease.
+    Release(LeaseRef, ReleaseAs, Retention),
+    /// [`Store::abandon`](crate::store::Store::abandon).
+    Abandon(LeaseRef),
+}
+
+impl Step {
+    /// The lease it settles.
+    pub const fn lease(&self) -> LeaseRef {
+        match self {
+            Self::Complete(lease, ..) | Self::Release(lease, ..) | Self::Abandon(lease) => *lease,
+        }
+    }
+}
+
+/// What came of asking the store.
+#[derive(Debug)]
+#[must_use]
+#[expect(clippy::exhaustive_enums, reason = "a driver has to do each of them")]
+pub enum Persisted {
+    /// The client's answer.
+    Reply(Box<Reply>),
+    /// Somebody else settled the record: read it, to answer from it.
+    Overtaken(Box<Overtaken>),
+    /// Try this lesser step instead.
+    Instead(Box<Settling>),
+}
+
+/// What the run's own client gets.
+#[derive(Debug)]
+#[must_use = "the client has to be told"]
+#[expect(clippy::exhaustive_enums, reason = "a host has to send each of them")]
+pub enum Reply {
+    /// The handler's own answer. [`Live::mark`] its fields first.
+    Live(Live),
+    /// The answer of whoever settled the record.
+    Replay(Replay),
+    /// A refusal.
+    Reject(Rejection),
+}
+
+/// The handler's own answer may go out.
+#[derive(Debug)]
+pub struct Live {
+    asker: Asker,
+    unknown: bool,
+}
+
+impl Live {
+    /// Marks the answer's fields: an outcome that nobody knows is passed on with `Idempotency-Outcome: unknown`.
+    pub fn mark(&self, headers: &mut HeaderMap) {
+        if self.unknown {
+            headers.insert(IDEMPOTENCY_OUTCOME, HeaderValue::from_static("unknown"));
+        }
+        self.asker.decorate(headers);
+    }
+}
+
+impl Settling {
+    pub(super) fn complete(running: Running, completion: Arc<Completion>, retention: Retention) -> Self {
+        Self::new(running, Kind::Complete(completion, retention), Then::Live { unknown: false })
+    }
+
+    pub(super) fn release(running: Running, then: Then) -> Self {
+        Self::new(running, Kind::Release(ReleaseAs::Retry), then)
+    }
+
+    pub(super) fn forget(running: Running) -> Self {
+        Self::new(running, Kind::Release(ReleaseAs::Forgotten), Then::Live { unknown: false })
+    }
+
+    pub(super) fn abandon(running: Running, then: Then) -> Self {
+        Self::new(running, Kind::Abandon, then)
+    }
+
+    fn new(running: Running, step: Kind, then: Then) -> Self {
+        let Running { asker, lease, fingerprint, principal, recovery, .. } = running;
+        Self { asker, lease, fingerprint, principal, recovery, step, then }
+    }
+
+    /// What to ask the store.
+    pub fn step(&self) -> Step {
+        let lease = self.lease.as_ref();
+        match &self.step {
+            Kind::Complete(completion, retention) => {
+                Step::Complete(lease, Arc::clone(completion), *retention)
+            }
+            Kind::Release(how) => Step::Release(lease, *how, self.asker.policy.retention),
+            Kind::Abandon => Step::Abandon(lease),
+        }
+    }
+
+    /// The store answered.
+    pub fn answer(self, settled: Settled) -> Persisted {
+        match (settled, &self.step) {
+            (Settled::Applied, _) | (Settled::Absent, Kind::Release(_) | Kind::Abandon) => self.reply(),
+            // Deleted under the run: the answer is recorded nowhere, so it is no recorded success.
+            (Settled::Absent, Kind::Complete(..)) => {
+                let rejection = self.asker.outcome_unknown(self.asker.policy.broken_status, self.recovery);
+                Persisted::Reply(Box::new(Reply::Reject(rejection)))
+            }
+            (Settled::Superseded(view), _) => Persisted::Overtaken(Box::new(Overtaken {
+                asker: self.asker,
+                id: *self.lease.id(),
+                fingerprint: self.fingerprint,
+                principal: self.principal,
+                view,
+            })),
+        }
+    }
+
+    /// The store did not take the step, however often it was asked.
+    pub fn failed(mut self) -> Persisted {
+        match &self.step {
+            Kind::Complete(completion, retention) => {
+                let without =
+                    completion.response.as_ref().is_some_and(|r| matches!(r.body, StoredBody::Kept(_)));
+                if without {
+                    let less = without_body(completion, NotKept::NoRoom);
+                    self.step = Kind::Complete(Arc::new(less), *retention);
+                    return Persisted::Instead(Box::new(self));
+                }
+                let rejection = self.asker.outcome_unknown(self.asker.policy.broken_status, self.recovery);
+                Persisted::Reply(Box::new(Reply::Reject(rejection)))
+            }
+            // Neither answer is a kept one. The record goes by its recovery rule when the lease is over.
+            Kind::Release(_) | Kind::Abandon => self.reply(),
+        }
+    }
+
+    fn reply(self) -> Persisted {
+        Persisted::Reply(Box::new(match self.then {
+            Then::Live { unknown } => Reply::Live(Live { asker: self.asker, unknown }),
+            Then::Reject(rejection) => Reply::Reject(rejection),
+        }))
+    }
+}
+
+/// A worker whose record was settled or taken by somebody else. Its own answer is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Overtaken {
+    asker: Asker,
+    id: RecordId,
+    fingerprint: Fingerprint,
+    principal: Option<PrincipalTag>,
+    view: Box<RecordView>,
+}
+
+impl Overtaken {
+    /// The record to read, if reading it can help; else [`answer`](Self::answer) with `None`.
+    pub fn wants(&self) -> Option<&RecordId> {
+        (self.view.state == State::Completed).then_some(&self.id)
+    }
+
+    /// Answers from the record: a replay if it is completed and ours to see, else 409.
+    pub fn answer(self, record: Option<&Record>) -> Reply {
+        // A released record binds nobody, so another principal may have claimed it since.
+        if let Some(record) = record
+            && record.view.fingerprint == Some(self.fingerprint)
+            && record.view.principal == self.principal
+        {
+            return match self.asker.replay(record) {
+                Ok(replay) => Reply::Replay(replay),
+                Err(rejection) => Reply::Reject(rejection),
+            };
+        }
+        Reply::Reject(match self.view.state {
+            State::Unknown => self.asker.reject(Problem::outcome_unknown(self.view.recovery)),
+            State::InFlight | State::Released | State::Completed => {
+                let after =
+                    self.view.lease_remaining().clamp(Duration::from_secs(1), Duration::from_secs(30));
+                self.asker.reject_code(Code::InFlight).retry_after(after)
+            }
+        })
+    }
+}
+
+fn without_body(completion: &Completion, why: NotKept) -> Completion {
+    let mut less = completion.clone();
+    if let Some(response) = &mut less.response {
+        response.body = StoredBody::NotKept(why);
+        response.trailers = None;
+    }
+    less
+}

@@ -1,0 +1,269 @@
+//! A claimed request on its way: what a host holds while the handler runs.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::request::Parts;
+use http::{HeaderMap, Response};
+use http_body::Body as HttpBody;
+use semel_core::engine::{Dispatch, Failure, FailureKind, Head, Next, Reply, Running, Settling};
+use semel_core::key::Key;
+use semel_core::observe::Event;
+use semel_core::record::Fence;
+use semel_core::store::LeaseRef;
+use tokio::sync::oneshot;
+
+use crate::body::{Body, Whole};
+use crate::budget::{Detached, Place};
+use crate::capture::capture;
+use crate::idempotency::Idempotency;
+
+/// A request extension for the handler: which run this is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Idempotent {
+    /// The caller's key.
+    pub key: Key,
+    /// 1 for the first run, one more for each takeover or rerun.
+    pub attempt: u32,
+    /// The store's number for this claim. Hand it to whatever can refuse an older one.
+    pub fence: Fence,
+}
+
+/// The right and the duty to settle one run.
+///
+/// Dropped unsettled it settles by policy: a run that was never dispatched is released, any other abandoned.
+#[must_use = "the run has to be settled"]
+pub struct Ticket {
+    idempotency: Idempotency,
+    running: Option<Running>,
+    place: Option<Place>,
+    lease: LeaseRef,
+    beat: usize,
+    attempt: u32,
+    started: Duration,
+    dispatched: bool,
+    overran: bool,
+    settled: bool,
+}
+
+impl Ticket {
+    pub(crate) fn new(idempotency: Idempotency, running: Running, place: Place) -> Self {
+        let lease = running.lease();
+        let started = idempotency.runtime().now();
+        let policy = running.policy();
+        let beat = idempotency.heart().enter(lease, policy.lease, policy.max_run, started);
+        let attempt = running.attempt();
+        idempotency.observe(&Event::Claimed { id: &lease.id, attempt, fence: lease.fence });
+        tracing::debug!(record = %lease.id, fence = %lease.fence, attempt, "claimed");
+        Self {
+            idempotency,
+            running: Some(running),
+            place: Some(place),
+            lease,
+            beat,
+            attempt,
+            started,
+            dispatched: false,
+            overran: false,
+            settled: false,
+        }
+    }
+
+    /// Prepares the request for the handler: key, attempt and fence as fields and as an [`Idempotent`]
+    /// extension. From here on the handler counts as having seen it.
+    pub fn dispatch(&mut self, parts: &mut Parts) {
+        if let Some(running) = &self.running {
+            running.prepare(&mut parts.headers);
+            let (key, attempt, fence) = (running.key().clone(), running.attempt(), running.fence());
+            parts.extensions.insert(Idempotent { key, attempt, fence });
+        }
+        self.dispatched = true;
+    }
+
+    /// Runs the handler to its end, whatever its client does. A client that hangs up is counted; one that
+    /// waits past `max_run` is told that the outcome is unknown, while the run goes on.
+    ///
+    /// # Errors
+    ///
+    /// The handler panicked.
+    pub async fn supervise<F: Future, T>(
+        &mut self,
+        call: F,
+        client: &mut Client<T>,
+        overrun: impl Fn(Response<Whole>) -> T,
+    ) -> Result<F::Output, Panicked> {
+        let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
+        let mut detached: Option<Detached> = None;
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(output) = call.as_mut().poll(cx) {
+                return Poll::Ready(output.map_err(Panicked));
+            }
+            if !self.overran && self.idempotency.heart().poll_over(self.beat, cx).is_ready() {
+                self.overran = true;
+                if let Some(running) = &self.running {
+                    client.answer(overrun(self.idempotency.reject(running.overran(), Some(&self.lease.id))));
+                }
+            }
+            if detached.is_none() && client.poll_gone(cx).is_ready() {
+                let budget = self.idempotency.budget();
+                detached = Some(Detached::count(budget));
+                let running = budget.detached();
+                self.idempotency.observe(&Event::DetachedRun { id: &self.lease.id, running });
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Settles the run by the handler's answer, and gives the answer that may go out now.
+    pub async fn respond<B: HttpBody>(mut self, response: Response<B>) -> Response<Body<B>> {
+        let (mut parts, body) = response.into_parts();
+        let Some(running) = self.running.take() else {
+            return Response::from_parts(parts, Body::passed(body));
+        };
+        self.idempotency.ran_for(self.idempotency.runtime().now().saturating_sub(self.started));
+        let at_least = body.size_hint().lower();
+        let (settling, body) = match running.respond(Head { parts: &mut parts, at_least }) {
+            Next::Settle(settling) => (settling, Some(Body::passed(body))),
+            Next::Capture(capturing) => {
+                let (limit, length) = (capturing.limit(), capturing.within());
+                let captured = capture(self.idempotency.runtime(), limit, length, body).await;
+                (Box::new(capturing.end(captured.end)), captured.body)
+            }
+        };
+        match self.settle(*settling).await {
+            Reply::Live(live) => {
+                live.mark(&mut parts.headers);
+                let body = body.unwrap_or_else(|| Body::whole(Whole::default()));
+                Response::from_parts(parts, body)
+            }
+            Reply::Replay(replay) => self.idempotency.replay(replay, &self.lease.id).map(Body::whole),
+            Reply::Reject(rejection) => {
+                self.idempotency.reject(rejection, Some(&self.lease.id)).map(Body::whole)
+            }
+        }
+    }
+
+    /// Settles a run that ended without an answer, and gives the answer for its client.
+    pub async fn fail(mut self, failure: Failure) -> Response<Whole> {
+        let Some(running) = self.running.take() else {
+            return Response::new(Whole::default());
+        };
+        let id = self.lease.id;
+        match self.settle(running.fail(failure)).await {
+            Reply::Reject(rejection) => self.idempotency.reject(rejection, Some(&id)),
+            Reply::Replay(replay) => self.idempotency.replay(replay, &id),
+            Reply::Live(live) => {
+                let mut headers = HeaderMap::new();
+                live.mark(&mut headers);
+                let mut response = Response::new(Whole::new(Bytes::new()));
+                *response.status_mut() = failure.kind.status();
+                *response.headers_mut() = headers;
+                response
+            }
+        }
+    }
+
+    async fn settle(&mut self, settling: Settling) -> Reply {
+        let reply = self.idempotency.persist(settling, self.attempt, self.overran).await;
+        self.settled = true;
+        reply
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.idempotency.heart().leave(self.beat);
+        if self.settled {
+            return;
+        }
+        let dispatch = if self.dispatched { Dispatch::Maybe } else { Dispatch::Never };
+        let failure = Failure { dispatch, kind: FailureKind::Handler };
+        let (this, place) = (self.idempotency.clone(), self.place.take());
+        let (running, lease, attempt, late) = (self.running.take(), self.lease, self.attempt, self.overran);
+        let task = async move {
+            let _place = place;
+            match running {
+                Some(running) => drop(this.persist(running.fail(failure), attempt, late).await),
+                // It was lost while its answer was being read. If this fails, its lease runs out.
+                None => {
+                    drop(this.asking("abandon", this.settle_tries(), || this.store().abandon(lease)).await);
+                }
+            }
+        };
+        self.idempotency.runtime().spawn(Box::pin(task));
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("lease", &self.lease)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The handler panicked. Its run is settled like any that ended without an answer.
+pub struct Panicked(Box<dyn Any + Send>);
+
+impl Panicked {
+    /// Goes on panicking, in whoever waits for the answer.
+    pub fn resume(self) -> ! {
+        std::panic::resume_unwind(self.0)
+    }
+}
+
+impl fmt::Debug for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Panicked(..)")
+    }
+}
+
+/// The run's end of the line to its client.
+#[derive(Debug)]
+pub struct Client<T>(Option<oneshot::Sender<T>>);
+
+/// The client's end: ready with the answer, or `None` if the run was torn down.
+#[derive(Debug)]
+#[must_use = "the answer comes only to whoever waits"]
+pub struct Awaited<T>(oneshot::Receiver<T>);
+
+impl<T> Client<T> {
+    /// A new line.
+    pub fn line() -> (Self, Awaited<T>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Some(sender)), Awaited(receiver))
+    }
+
+    /// Answers, once. A later answer, or one to a client that has gone, is dropped.
+    pub fn answer(&mut self, answer: T) {
+        if let Some(sender) = self.0.take() {
+            drop(sender.send(answer));
+        }
+    }
+
+    /// Ready when the client has gone without an answer.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            Some(sender) => sender.poll_closed(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<T> Future for Awaited<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        Pin::new(&mut self.0).poll(cx).map(Result::ok)
+    }
+}

@@ -1,0 +1,127 @@
+//! The service: passes through what is not guarded, and runs what is in a task of its own.
+
+use std::task::{Context, Poll};
+
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use semel_core::engine::{Dispatch, Failure, FailureKind};
+use semel_driver::{Admitted, Body, Claimed, Client, Guarded, Idempotency, Panicked, Ticket, Whole};
+use tower_service::Service;
+use tracing::Instrument as _;
+
+use crate::future::ResponseFuture;
+use crate::rebuild::Rebuild;
+
+/// A guarded service. Made by [`IdempotencyLayer`](crate::IdempotencyLayer).
+#[derive(Clone, Debug)]
+pub struct IdempotencyService<S> {
+    idempotency: Idempotency,
+    inner: S,
+}
+
+impl<S> IdempotencyService<S> {
+    /// Guards a service.
+    pub fn new(idempotency: Idempotency, inner: S) -> Self {
+        Self { idempotency, inner }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for IdempotencyService<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    B: Rebuild + Send + 'static,
+    B::Data: Send,
+    R: HttpBody + Send + 'static,
+{
+    type Response = Response<Body<R>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, R, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        match self.idempotency.admit(&mut parts) {
+            Admitted::Bypass => ResponseFuture::bypass(self.inner.call(Request::from_parts(parts, body))),
+            Admitted::Answer(answer) => ResponseFuture::answer(answer.map(Body::whole)),
+            Admitted::Guarded(guarded) => {
+                // The one that was polled ready is the one to call.
+                let fresh = self.inner.clone();
+                let ready = std::mem::replace(&mut self.inner, fresh);
+                let idempotency = self.idempotency.clone();
+                ResponseFuture::guarded(Box::pin(claim_and_run(idempotency, ready, *guarded, parts, body)))
+            }
+        }
+    }
+}
+
+async fn claim_and_run<S, B, R>(
+    idempotency: Idempotency,
+    mut inner: S,
+    guarded: Guarded,
+    parts: Parts,
+    body: B,
+) -> Result<Response<Body<R>>, S::Error>
+where
+    S: Service<Request<B>, Response = Response<R>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    B: Rebuild + Send + 'static,
+    R: HttpBody + Send + 'static,
+{
+    let (ticket, whole) = match guarded.claim(&parts, body).await {
+        Claimed::Run(ticket, whole) => (ticket, whole),
+        Claimed::Answer(answer) => return Ok(answer.map(Body::whole)),
+        Claimed::Unguarded(whole) => {
+            let answer = inner.call(Request::from_parts(parts, B::rebuild(whole))).await?;
+            return Ok(answer.map(Body::passed));
+        }
+    };
+    let (client, awaited) = Client::line();
+    // A task of its own: a client that hangs up must not cancel what it started.
+    tokio::spawn(run(inner, *ticket, parts, whole, client).in_current_span());
+    match awaited.await {
+        Some(Ok(answer)) => answer,
+        Some(Err(panicked)) => panicked.resume(),
+        None => Ok(idempotency.torn_down().map(Body::whole)),
+    }
+}
+
+/// What the task hands to its client: an answer, the inner service's error, or its panic.
+type Outcome<R, E> = Result<Result<Response<Body<R>>, E>, Panicked>;
+
+async fn run<S, B, R>(
+    mut inner: S,
+    mut ticket: Ticket,
+    mut parts: Parts,
+    whole: Whole,
+    mut client: Client<Outcome<R, S::Error>>,
+) where
+    S: Service<Request<B>, Response = Response<R>>,
+    B: Rebuild,
+    R: HttpBody,
+{
+    ticket.dispatch(&mut parts);
+    let request = Request::from_parts(parts, B::rebuild(whole));
+    // In a block, so that a panic of `call` itself is caught like one of its future.
+    let call = async { inner.call(request).await };
+    let outcome = ticket.supervise(call, &mut client, |answer| Ok(Ok(answer.map(Body::whole)))).await;
+    let failure = Failure { dispatch: Dispatch::Maybe, kind: FailureKind::Handler };
+    let answer = match outcome {
+        Ok(Ok(response)) => Ok(Ok(ticket.respond(response).await)),
+        Ok(Err(error)) => {
+            let _own = ticket.fail(failure).await;
+            Ok(Err(error))
+        }
+        Err(panicked) => {
+            let _own = ticket.fail(failure).await;
+            Err(panicked)
+        }
+    };
+    client.answer(answer);
+}

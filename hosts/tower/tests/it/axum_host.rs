@@ -1,0 +1,95 @@
+//! The layer in axum: what a client sees.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::{Request, Response, StatusCode};
+use axum::{Router, routing::post};
+use semel_store_memory::MemoryStore;
+use semel_tower::{Idempotency, IdempotencyLayer, Run};
+use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
+
+#[derive(Clone)]
+struct App {
+    ran: Arc<AtomicUsize>,
+    gate: Arc<Semaphore>,
+}
+
+async fn create(State(app): State<App>, run: Run, body: String) -> (StatusCode, String) {
+    let n = app.ran.fetch_add(1, Ordering::SeqCst) + 1;
+    app.gate.acquire().await.unwrap().forget();
+    (StatusCode::CREATED, format!("{n}:{}:{body}", run.attempt))
+}
+
+fn app(idempotency: Idempotency) -> (Router, App) {
+    let app = App { ran: Arc::default(), gate: Arc::new(Semaphore::new(0)) };
+    let router = Router::new()
+        .route("/orders", post(create))
+        .layer(IdempotencyLayer::new(idempotency))
+        .with_state(app.clone());
+    (router, app)
+}
+
+fn order(key: &str, body: &str) -> Request<Body> {
+    Request::post("/orders")
+        .header("host", "shop.test")
+        .header("idempotency-key", format!("\"{key}\""))
+        .header("content-type", "application/json")
+        .body(Body::from(body.to_owned()))
+        .unwrap()
+}
+
+async fn text(response: Response<Body>) -> (StatusCode, Option<String>, String) {
+    let status = response.status();
+    let replayed = response.headers().get("idempotency-replayed").map(|v| v.to_str().unwrap().to_owned());
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, replayed, String::from_utf8(body.to_vec()).unwrap())
+}
+
+// Draft section 2.6: a retry after completion gets the result of the first run, and a duplicate in between
+// a conflict.
+#[tokio::test]
+async fn a_duplicate_conflicts_while_the_original_runs_and_replays_after() {
+    let idempotency = Idempotency::builder(MemoryStore::new()).require_key().build().unwrap();
+    let (router, app) = app(idempotency);
+    let first = tokio::spawn(router.clone().oneshot(order("k1", r#"{"a":1}"#)));
+    while app.ran.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let (status, _, body) = text(router.clone().oneshot(order("k1", r#"{"a":1}"#)).await.unwrap()).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{body}");
+    assert!(body.contains("in-flight"), "{body}");
+    let (status, _, body) = text(router.clone().oneshot(order("k1", r#"{"a":2}"#)).await.unwrap()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "422 before 409: {body}");
+    app.gate.add_permits(1);
+    let (status, replayed, body) = text(first.await.unwrap().unwrap()).await;
+    assert_eq!((status, replayed, body.as_str()), (StatusCode::CREATED, None, "1:1:{\"a\":1}"));
+    let (status, replayed, body) =
+        text(router.clone().oneshot(order("k1", r#"{ "a" : 1 }"#)).await.unwrap()).await;
+    assert_eq!(
+        (status, replayed.as_deref(), body.as_str()),
+        (StatusCode::CREATED, Some("true"), "1:1:{\"a\":1}")
+    );
+    assert_eq!(app.ran.load(Ordering::SeqCst), 1);
+}
+
+// Edge case 1: a client that hangs up must not cancel the run; its retry gets the answer.
+#[tokio::test]
+async fn a_client_that_hangs_up_finds_its_answer_on_retry() {
+    let idempotency = Idempotency::builder(MemoryStore::new()).build().unwrap();
+    let (router, app) = app(idempotency.clone());
+    let mut first = Box::pin(router.clone().oneshot(order("k1", "{}")));
+    while app.ran.load(Ordering::SeqCst) == 0 {
+        tokio::select! { biased; _ = &mut first => unreachable!(), () = tokio::task::yield_now() => {} }
+    }
+    drop(first);
+    app.gate.add_permits(1);
+    idempotency.drain(Duration::from_secs(10)).await.unwrap();
+    let (status, replayed, body) = text(router.oneshot(order("k1", "{}")).await.unwrap()).await;
+    assert_eq!((status, replayed.as_deref(), body.as_str()), (StatusCode::CREATED, Some("true"), "1:1:{}"));
+    assert_eq!(app.ran.load(Ordering::SeqCst), 1);
+}

@@ -1,0 +1,3 @@
+//! The tower host, from outside.
+
+mod axum_host;
