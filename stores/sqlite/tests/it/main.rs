@@ -3,5 +3,6 @@
 
 mod crash;
 mod file;
+mod laws;
 mod room;
 mod support;
