@@ -1,1 +1,40 @@
 //! Semel as a reverse proxy before an application in any language.
+//!
+//! [`Gateway`] binds, runs and shuts down. [`Forward`] is the service that sends a request on to the application;
+//! when that fails, its [`UpstreamError`] says whether the application may have seen the request
+//! ([`Dispatch`]). A request of which one byte was written is never sent a second time.
+//!
+//! ```no_run
+//! use semel_gateway::{Gateway, GatewayConfig};
+//!
+//! # async fn example() -> Result<(), semel_gateway::GatewayError> {
+//! let mut config = GatewayConfig::new("http://127.0.0.1:3000".parse()?);
+//! config.listen = ([127, 0, 0, 1], 8080).into();
+//! let gateway = Gateway::bind(config)?;
+//! gateway.run(std::future::pending()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it refuses
+//!
+//! Requests that two parsers could read in two ways get 400, and their connection ends, before anything of them
+//! goes on: `Content-Length` with `Transfer-Encoding`, either of them twice or malformed, a transfer coding other
+//! than `chunked`, bare CR or LF, NUL, folded lines, a space before a colon, more or fewer than one `Host`, bytes
+//! behind a request for an upgrade. A malformed chunk is found when it arrives; what was sent on by then is cut off.
+
+mod admin;
+mod answer;
+mod config;
+mod forward;
+mod gateway;
+mod hooks;
+mod listener;
+mod upstream;
+
+pub use answer::{Answering, AnsweringFuture};
+pub use config::{ConfigError, ForwardedPolicy, GatewayConfig, HostPolicy, Limits, Timeouts, UpstreamUrl};
+pub use forward::{Forward, Peer};
+pub use gateway::{Gateway, GatewayError, Stopped};
+pub use hooks::Hooks;
+pub use upstream::{BoxError, Dispatch, RequestBody, ResponseBody, UpstreamError, UpstreamErrorKind};
