@@ -35,10 +35,16 @@ impl Pressure {
 
     /// In the writer, between transactions: under steady load the log is never all checkpointed, and would grow
     /// without end. What is left to do then is what was written during the last checkpoint.
-    pub(crate) fn relieve(&self, connection: &Connection) {
-        if self.too_long.load(Ordering::Relaxed) && checkpoint(connection, "RESTART").is_ok() {
-            self.too_long.store(false, Ordering::Relaxed);
+    ///
+    /// It waits for nobody: another process that reads would hold up every caller of this one.
+    pub(crate) fn relieve(&self, connection: &Connection, busy_timeout: Duration) -> rusqlite::Result<()> {
+        if !self.too_long.swap(false, Ordering::Relaxed) {
+            return Ok(());
         }
+        connection.busy_timeout(Duration::ZERO)?;
+        // What is left undone is asked for again by the next checkpoint, which finds the log as long as before.
+        let _ = checkpoint(connection, "RESTART");
+        connection.busy_timeout(busy_timeout)
     }
 }
 
@@ -51,6 +57,7 @@ pub(crate) struct Checkpointer {
 }
 
 impl Checkpointer {
+    /// `connection` must not wait for others: it would do so with the writers' lock in its hands.
     pub(crate) fn start(connection: Connection) -> std::io::Result<(Self, Arc<Pressure>)> {
         let (wake, woken) = sync_channel(1);
         let pressure = Arc::new(Pressure {

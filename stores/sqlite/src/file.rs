@@ -62,10 +62,12 @@ impl File {
         Ok((connection, secret))
     }
 
-    /// One more connection to a file that is open already.
-    pub(crate) fn again(&self) -> Result<Connection, StoreError> {
+    /// One more connection to a file that is open already. It waits for nobody.
+    pub(crate) fn another(&self) -> Result<Connection, StoreError> {
         let connection = self.connect().map_err(|error| self.cannot_open(error))?;
-        self.configure(&connection).map_err(|error| Failure::new(&self.path, error).error())?;
+        self.configure(&connection)
+            .and_then(|()| connection.busy_timeout(Duration::ZERO))
+            .map_err(|error| Failure::new(&self.path, error).error())?;
         Ok(connection)
     }
 

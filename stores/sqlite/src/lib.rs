@@ -178,7 +178,7 @@ impl Builder {
         file.synchronous = self.synchronous;
         file.most_bytes = self.max_file;
         let (connection, secret) = file.open(self.secret.as_ref(), &self.clock, self.network)?;
-        let side = file.again()?;
+        let side = file.another()?;
         let (checkpointer, pressure) = Checkpointer::start(side).map_err(|error| {
             StoreError::new(NAME, StoreErrorKind::Unavailable, "no thread for checkpoints").with_source(error)
         })?;

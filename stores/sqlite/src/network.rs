@@ -28,7 +28,13 @@ const NETWORKED: &[(i64, &str)] = &[
 /// The name of such a file system, if the folder is on one.
 #[cfg(target_os = "linux")]
 pub(crate) fn name_of(folder: &Path) -> Option<&'static str> {
-    let kind = rustix::fs::statfs(folder).ok()?.f_type;
+    name_of_kind(rustix::fs::statfs(folder).ok()?.f_type)
+}
+
+#[cfg(target_os = "linux")]
+#[allow(clippy::useless_conversion, reason = "the kernel's word has 32 bits, and a sign, on some machines")]
+fn name_of_kind(kind: rustix::fs::FsWord) -> Option<&'static str> {
+    let kind = i64::from(kind) & 0xffff_ffff;
     NETWORKED.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name)
 }
 
@@ -36,4 +42,20 @@ pub(crate) fn name_of(folder: &Path) -> Option<&'static str> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn name_of(_folder: &Path) -> Option<&'static str> {
     None
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_file_systems_are_not_taken_for_networked_ones() {
+        // ext4, xfs, btrfs, tmpfs, overlayfs, zfs, f2fs
+        for local in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0x2fc1_2fc1, 0xf2f5_2010] {
+            assert_eq!(name_of_kind(local), None, "{local:x}");
+        }
+        assert_eq!(name_of_kind(0x6969), Some("NFS"));
+        assert_eq!(name_of_kind(0xff53_4d42), Some("CIFS"));
+        assert_eq!(name_of(Path::new("/proc")), None);
+    }
 }

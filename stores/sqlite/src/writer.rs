@@ -184,7 +184,9 @@ impl Desk {
                 }
                 return End::Broken;
             }
-            self.pressure.relieve(connection);
+            if self.pressure.relieve(connection, self.file.busy_timeout).is_err() {
+                return End::Broken;
+            }
         }
     }
 

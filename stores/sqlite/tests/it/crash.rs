@@ -63,7 +63,9 @@ fn four_processes_with_sixteen_claimants_each_and_one_is_killed() {
 
 /// One claimant after another over all keys, until each is completed or held by somebody else for good.
 async fn claim_everything(path: &Path) {
-    let store = Arc::new(SqliteStore::open(path).unwrap());
+    // SQLite's waiting is not fair: on a busy machine one of four may wait for long.
+    let wait = std::time::Duration::from_mins(1);
+    let store = Arc::new(SqliteStore::builder(path).busy_timeout(wait).open().unwrap());
     let claimants: Vec<_> = (0..CLAIMANTS)
         .map(|_| {
             let store = Arc::clone(&store);

@@ -1,7 +1,7 @@
 //! Full disks, failing disks, and bodies that do not fit.
 
 use semel_core::record::{Retention, State};
-use semel_core::store::{Delete, Settled, Store as _, StoreErrorKind};
+use semel_core::store::{Begun, Delete, Quota, Settled, Store as _, StoreErrorKind};
 use semel_store_sqlite::SqliteStore;
 use tempfile::tempdir;
 
@@ -73,6 +73,26 @@ async fn a_body_of_the_limit_is_taken_and_one_byte_more_is_not() {
 
     let beyond = SqliteStore::builder(folder.path().join("semel.db")).max_body(1 << 40).open();
     assert_eq!(beyond.unwrap_err().kind(), StoreErrorKind::Config);
+}
+
+// An index on every principal is one more random page a claim.
+#[tokio::test]
+async fn only_a_claim_with_a_quota_makes_the_index_for_it() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("semel.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let indexes = || -> i64 {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'record_quota'";
+        rusqlite::Connection::open(&path).unwrap().query_row(sql, (), |row| row.get(0)).unwrap()
+    };
+    let _ = claimed(&store, 1).await;
+    assert_eq!(indexes(), 0);
+    let mut limited = ask(2);
+    limited.quota = Some(Quota { records: Some(1), bytes: None });
+    assert_eq!(store.begin(&limited).await.unwrap(), Begun::OverQuota);
+    assert_eq!(indexes(), 1);
+    limited.quota = Some(Quota { records: Some(2), bytes: None });
+    assert!(matches!(store.begin(&limited).await.unwrap(), Begun::Acquired(_)));
 }
 
 // The kernel refuses to write: the error is told, nothing is half there, and it goes on when the kernel does.
