@@ -73,10 +73,10 @@ impl Times {
     pub const fn real() -> Self {
         Self {
             lease: Duration::from_millis(400),
-            body: Duration::from_millis(500),
-            record: Duration::from_millis(1_200),
+            body: Duration::from_millis(600),
+            record: Duration::from_secs(2),
             released: Duration::from_millis(500),
-            ages: Duration::from_secs(3),
+            ages: Duration::from_secs(4),
             slack: Duration::from_millis(50),
         }
     }

@@ -166,3 +166,54 @@ async fn a_body_whose_life_is_over_counts_no_longer() {
     assert_eq!(body(&store, 1).await, Ok(20 * KIB));
     assert_eq!(store.inspect(&id(0)).await.unwrap().map(|view| view.state), Some(State::Completed));
 }
+
+// Locks taken in two orders stop a full store for good, and only under load.
+#[test]
+fn a_full_store_under_load_neither_stops_nor_loses_count() {
+    let clock = ManualClock::new();
+    let store = MemoryStore::builder().max_bytes(48 << 10).max_entries(60).clock(clock.clone()).build();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let (store, clock) = (&store, &clock);
+            scope.spawn(move || churn(store, clock, thread));
+        }
+    });
+    let rest = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    rest.block_on(async {
+        assert!(store.len() <= 60);
+        for n in 0..100 {
+            let _ = store.delete(&id(n), Delete::Any).await.unwrap();
+        }
+        assert_eq!((store.len(), store.bytes()), (0, 0));
+        let mut alone = ask(1);
+        alone.quota = Some(Quota { records: Some(1), bytes: Some(1) });
+        assert!(matches!(store.begin(&alone).await.unwrap(), Begun::Acquired(_)), "its quota is free again");
+    });
+}
+
+fn churn(store: &MemoryStore, clock: &ManualClock, seed: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut random = seed;
+    runtime.block_on(async {
+        for step in 0..3_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let n = (random >> 40) % 100;
+            let mut ask = ask(n);
+            ask.quota = Some(Quota { records: Some(50), bytes: Some(40 << 10) });
+            let keep =
+                Retention { body: Duration::from_secs(2), record: Duration::from_secs(4), ..ask.retention };
+            if let Ok(Begun::Acquired(acquired)) = store.begin(&ask).await {
+                let lease = acquired.lease.as_ref();
+                let size = usize::try_from((random >> 20) % 4096).unwrap();
+                let _ = store.note(lease, &vec![1; size / 8].into()).await;
+                let _ = store.complete(lease, &answer(size), &keep).await.unwrap();
+            }
+            match step % 50 {
+                0 => clock.advance(Duration::from_millis(300)),
+                1 => drop(store.sweep(3).await.unwrap()),
+                2 => drop(store.delete(&id(n), Delete::Any).await.unwrap()),
+                _ => {}
+            }
+        }
+    });
+}
