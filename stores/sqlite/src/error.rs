@@ -57,6 +57,12 @@ impl Failure {
         Self { kind, message, source: Some(Arc::new(error)) }
     }
 
+    /// The file cannot be worked with now, and `what` says why.
+    pub(crate) fn unavailable(path: &Path, what: &str) -> Self {
+        let message = format!("{} {what}", path.display()).into();
+        Self { kind: StoreErrorKind::Unavailable, message, source: None }
+    }
+
     pub(crate) fn error(&self) -> StoreError {
         let error = StoreError::new(NAME, self.kind, &*self.message);
         match &self.source {
@@ -69,12 +75,6 @@ impl Failure {
     /// it fails those who need it, each time.
     pub(crate) fn breaks_file(&self) -> bool {
         self.kind == StoreErrorKind::Unavailable
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self { kind: error.kind(), message: error.to_string().into(), source: None }
     }
 }
 

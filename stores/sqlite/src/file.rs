@@ -77,18 +77,16 @@ impl File {
     pub(crate) fn reopen(&self) -> Result<Connection, Failure> {
         let failure = |error| Failure::new(&self.path, error);
         if !self.path.exists() {
-            return Err(StoreError::new(NAME, StoreErrorKind::Unavailable, self.says("is gone")).into());
+            return Err(Failure::unavailable(&self.path, "is gone"));
         }
         let connection = self.connect().map_err(failure)?;
         self.configure(&connection).map_err(failure)?;
         let progress = checkpoint(&connection, "TRUNCATE").map_err(failure)?;
         if progress.blocked {
-            return Err(StoreError::new(
-                NAME,
-                StoreErrorKind::Unavailable,
-                self.says("failed, and others are in the way of looking at it"),
-            )
-            .into());
+            return Err(Failure::unavailable(
+                &self.path,
+                "failed, and others are in the way of looking at it",
+            ));
         }
         Ok(connection)
     }
