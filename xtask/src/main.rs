@@ -1,1 +1,106 @@
-fn main() {}
+//! Tests, checks and benches of the workspace: `cargo xtask`, without an argument, says what there is.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its terminal")]
+
+mod bench;
+mod ci;
+mod run;
+mod test;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Semel's own chores. Usage: cargo xtask <COMMAND>
+
+  test [-p CRATE]...   runs every test and every example in the docs, and ends with the counts
+                       and with what was skipped and why; with CI=true a skip is a failure
+  tidy                 checks what no compiler does: core stays free of I/O and clocks, crates depend
+                       downwards only, hosts decide nothing, no stubs, no paths of one machine, ...
+  bench [PART]...      measures: layer, sqlite, gateway, or all of them (takes minutes, builds in release)
+  ci                   what .ci/run does after format and clippy: docs, tidy, test
+  help                 this
+
+Exit codes: 0 all is well, 1 something failed, 2 the command line is wrong.
+Examples:
+  cargo xtask test                    everything
+  cargo xtask test -p semel-core      one crate, while you work on it
+";
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Fine,
+    Failed,
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Fine => Self::SUCCESS,
+            Exit::Failed => Self::from(1),
+            Exit::Usage => Self::from(2),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    command(&args).into()
+}
+
+fn command(args: &[&str]) -> Exit {
+    let Some((&name, rest)) = args.split_first() else {
+        print!("{HELP}");
+        return Exit::Fine;
+    };
+    match name {
+        "test" => test::run(&root(), rest),
+        "tidy" if rest.is_empty() => tidy::run(&root()),
+        "bench" => bench::run(&root(), rest),
+        "ci" if rest.is_empty() => ci::run(&root()),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Exit::Fine
+        }
+        "tidy" | "ci" => usage(&format!("`{name}` takes no arguments")),
+        other => usage(&format!("there is no `{other}`")),
+    }
+}
+
+fn usage(what: &str) -> Exit {
+    eprintln!("xtask: {what}\n\n{HELP}");
+    Exit::Usage
+}
+
+/// The workspace's folder: the one above this crate's.
+fn root() -> PathBuf {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("xtask"), PathBuf::from);
+    here.parent().map_or_else(|| PathBuf::from("."), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A typing error that exits 0 makes a CI step that checks nothing.
+    #[test]
+    fn what_is_not_a_command_is_a_usage_error() {
+        for wrong in
+            [&["tset"][..], &["tidy", "--fix"], &["ci", "x"], &["test", "--bogus"], &["bench", "disk"]]
+        {
+            assert_eq!(command(wrong), Exit::Usage, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn no_argument_teaches() {
+        assert_eq!(command(&[]), Exit::Fine);
+        for name in ["test", "tidy", "bench", "ci"] {
+            assert!(HELP.contains(&format!("\n  {name} ")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Rules over the crates' manifests.
+
+use super::{Finding, Tree};
+
+/// A crate of this workspace, and how high it stands. A crate uses only what stands below it.
+const CRATES: &[(&str, u8)] = &[
+    ("semel-core", 0),
+    ("semel-store-memory", 1),
+    ("semel-store-sqlite", 1),
+    ("semel-driver", 1),
+    ("semel-tower", 2),
+    ("semel", 3),
+    ("semel-gateway", 4),
+    ("semel-cli", 5),
+    // What proves it may use all of it, and nothing that ships may use the proof.
+    ("semel-conformance", 6),
+    ("semel-testkit", 7),
+    ("semel-e2e", 8),
+    ("semel-bench", 8),
+    ("xtask", 9),
+];
+
+/// `Idempotency::test()` gives users a store for their own tests. It is optional, so a server does not carry it.
+const EXCEPTION: (&str, &str) = ("semel-driver", "semel-store-memory");
+
+/// Where a clock, a socket or a task could come in.
+const NOT_IN_CORE: &[&str] =
+    &["tokio", "futures", "async-", "hyper", "mio", "socket2", "rustix", "getrandom", "jiff", "tracing"];
+
+/// Crates depend on what stands below them only, and core on nothing that performs I/O. Tests may use anything.
+pub(crate) fn dependencies_point_down(tree: &Tree, findings: &mut Vec<Finding>) {
+    for (path, text) in manifests(tree) {
+        let Some(name) = package(text) else { continue };
+        let Some(height) = height(name) else {
+            add(
+                findings,
+                path,
+                1,
+                format!("{name} has no place in the list of crates (xtask/src/tidy/manifest.rs)"),
+            );
+            continue;
+        };
+        for Dependency { line, name: on, rest } in dependencies(text, false) {
+            if name == "semel-core" && NOT_IN_CORE.iter().any(|not| on.starts_with(not)) {
+                add(findings, path, line, format!("core uses {on}, and core is sans-IO"));
+            }
+            let Some(below) = self::height(on) else { continue };
+            let excepted = (name, on) == EXCEPTION && rest.contains("optional = true");
+            if below >= height && !excepted {
+                add(findings, path, line, format!("{name} uses {on}, which does not stand below it"));
+            }
+        }
+    }
+}
+
+/// A version in two places is two versions one day.
+pub(crate) fn versions_stand_in_the_root(tree: &Tree, findings: &mut Vec<Finding>) {
+    for (path, text) in manifests(tree) {
+        for Dependency { line, name, rest } in dependencies(text, true) {
+            if !rest.contains("workspace = true") && !rest.contains("path = \".\"") {
+                add(
+                    findings,
+                    path,
+                    line,
+                    format!("the version of {name} belongs into the root's Cargo.toml"),
+                );
+            }
+        }
+    }
+}
+
+/// A crate without them is a crate without rules.
+pub(crate) fn workspace_lints(tree: &Tree, findings: &mut Vec<Finding>) {
+    for (path, text) in manifests(tree) {
+        let mut lines = text.lines().map(str::trim).skip_while(|line| *line != "[lints]").skip(1);
+        if lines.next() != Some("workspace = true") {
+            add(findings, path, 1, "has no `[lints] workspace = true`");
+        }
+    }
+}
+
+struct Dependency<'a> {
+    line: usize,
+    name: &'a str,
+    /// All but the name.
+    rest: &'a str,
+}
+
+fn manifests(tree: &Tree) -> impl Iterator<Item = (&str, &str)> {
+    tree.files().filter(|(path, _)| path.ends_with("/Cargo.toml"))
+}
+
+fn package(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
+}
+
+fn height(name: &str) -> Option<u8> {
+    CRATES.iter().find(|(known, _)| *known == name).map(|(_, height)| *height)
+}
+
+/// As these manifests write them: one a line.
+fn dependencies(text: &str, with_tests: bool) -> Vec<Dependency<'_>> {
+    let mut found = Vec::new();
+    let mut inside = false;
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if let Some(section) = line.strip_prefix('[') {
+            let kind = section.trim_end_matches(']').rsplit('.').next().unwrap_or_default();
+            inside = matches!(kind, "dependencies" | "build-dependencies")
+                || with_tests && kind == "dev-dependencies";
+        } else if inside
+            && !line.starts_with('#')
+            && let Some(end) = line.find([' ', '.', '='])
+        {
+            found.push(Dependency { line: index + 1, name: &line[..end], rest: &line[end..] });
+        }
+    }
+    found
+}
+
+fn add(findings: &mut Vec<Finding>, path: &str, line: usize, what: impl Into<String>) {
+    findings.push(Finding { path: path.to_owned(), line, what: what.into() });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::found;
+    use super::*;
+
+    const UP: &[(&str, &str, &str)] = &[
+        ("semel-core", "semel-driver.workspace = true", "core on driver"),
+        ("semel-core", "tokio.workspace = true", "core on a runtime"),
+        ("semel-tower", "semel-gateway = { workspace = true }", "host on gateway"),
+        ("semel-store-sqlite", "semel-store-memory.workspace = true", "store on store"),
+        ("semel-gateway", "semel-testkit.workspace = true", "what ships on the proof"),
+        ("semel-driver", "semel-store-memory.workspace = true", "the exception, always on"),
+    ];
+
+    #[test]
+    fn a_dependency_that_points_up_is_found() {
+        for (name, line, what) in UP {
+            let text = format!("name = \"{name}\"\n[dependencies]\n{line}");
+            assert_eq!(
+                found(dependencies_point_down, &[("a/Cargo.toml", &text)]),
+                ["a/Cargo.toml:3"],
+                "{what}"
+            );
+            let unix = format!("name = \"{name}\"\n[target.'cfg(unix)'.dependencies]\n{line}");
+            assert_eq!(
+                found(dependencies_point_down, &[("a/Cargo.toml", &unix)]).len(),
+                1,
+                "{what}, on unix"
+            );
+            let tests = format!("name = \"{name}\"\n[dev-dependencies]\n{line}");
+            assert!(
+                found(dependencies_point_down, &[("a/Cargo.toml", &tests)]).is_empty(),
+                "{what}, in tests"
+            );
+        }
+        let fine = "name = \"semel-driver\"\n[dependencies]\nsemel-core.workspace = true\n\
+                    semel-store-memory = { workspace = true, optional = true }";
+        assert!(found(dependencies_point_down, &[("a/Cargo.toml", fine)]).is_empty());
+    }
+
+    #[test]
+    fn a_crate_without_a_place_is_found() {
+        assert_eq!(found(dependencies_point_down, &[("a/Cargo.toml", "name = \"semel-new\"")]).len(), 1);
+    }
+
+    #[test]
+    fn a_version_outside_the_root_is_found() {
+        for bad in ["http = \"1\"", "http = { version = \"1\" }", "semel-core = { path = \"../core\" }"] {
+            for section in ["dependencies", "dev-dependencies"] {
+                let text = format!("[{section}]\n{bad}");
+                assert_eq!(found(versions_stand_in_the_root, &[("a/Cargo.toml", &text)]), ["a/Cargo.toml:2"]);
+            }
+        }
+        let root = "[workspace.dependencies]\nhttp = \"1\"";
+        assert!(found(versions_stand_in_the_root, &[("Cargo.toml", root)]).is_empty());
+        let fine = "[dependencies]\nhttp.workspace = true\nh = { workspace = true, features = [\"a\"] }";
+        assert!(found(versions_stand_in_the_root, &[("a/Cargo.toml", fine)]).is_empty());
+    }
+
+    #[test]
+    fn missing_lints_are_found() {
+        assert_eq!(found(workspace_lints, &[("a/Cargo.toml", "[package]")]).len(), 1);
+        assert_eq!(found(workspace_lints, &[("a/Cargo.toml", "[lints]\nworkspace = false")]).len(), 1);
+        assert!(found(workspace_lints, &[("a/Cargo.toml", "[lints]\nworkspace = true")]).is_empty());
+    }
+}
