@@ -1,4 +1,5 @@
-//! What a client reads when the gateway cannot forward a request that is not guarded.
+//! What a client reads when the gateway cannot forward a request that is not guarded, and what the engine learns
+//! of one that is.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,7 +12,8 @@ use tower_service::Service;
 
 use crate::upstream::{RequestBody, ResponseBody, UpstreamError, UpstreamErrorKind};
 
-/// Turns the failure of a service into an answer (RFC 9457).
+/// Turns the failure of a service into an answer (RFC 9457), which carries it for the engine as a
+/// [`Failure`](semel_core::engine::Failure).
 #[derive(Clone, Debug)]
 pub struct Answering<S> {
     inner: S,
@@ -82,6 +84,7 @@ fn problem<B: RequestBody>(error: &UpstreamError) -> Response<ResponseBody<B>> {
     );
     let mut response = Response::new(ResponseBody::full(body));
     *response.status_mut() = status;
+    response.extensions_mut().insert(error.failure());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

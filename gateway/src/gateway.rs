@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use semel_driver::Idempotency;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -21,6 +22,7 @@ use crate::admin;
 use crate::answer::Answering;
 use crate::config::{ConfigError, GatewayConfig};
 use crate::forward::Forward;
+use crate::guarded::GuardedForward;
 use crate::hooks::Hooks;
 use crate::listener::{self, Signals, Sockets, Worker};
 use crate::upstream::BoxError;
@@ -98,6 +100,33 @@ impl Gateway {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<Stopped, GatewayError> {
         let make = |config: &GatewayConfig| Answering::new(Forward::<Incoming>::new(config));
         self.run_service(make, Hooks::none(), shutdown).await
+    }
+
+    /// Guards what this handle's rules guard and forwards the rest, until `shutdown` ends and running requests
+    /// have, those whose client has gone included.
+    ///
+    /// `/readyz` follows the store's health.
+    pub async fn run_guarded(
+        self,
+        idempotency: Idempotency,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<Stopped, GatewayError> {
+        let (store, draining) = (idempotency.store().clone(), idempotency.clone());
+        let hooks = Hooks::none()
+            .on_ready(move || {
+                let store = store.clone();
+                async move { store.health().await.map_err(|error| error.to_string()) }
+            })
+            .on_drain(move |within| {
+                let draining = draining.clone();
+                async move {
+                    if let Err(error) = draining.drain(within).await {
+                        tracing::warn!(%error, "the shutdown's time is over");
+                    }
+                }
+            });
+        let make = move |config: &GatewayConfig| GuardedForward::new(config, idempotency.clone());
+        self.run_service(make, hooks, shutdown).await
     }
 
     /// Runs the services that `make` returns, one for each worker and made inside its runtime, until `shutdown`

@@ -7,11 +7,12 @@
 //! ```no_run
 //! use semel_gateway::{Gateway, GatewayConfig};
 //!
-//! # async fn example() -> Result<(), semel_gateway::GatewayError> {
+//! # async fn example(store: semel_store_memory::MemoryStore) -> Result<(), Box<dyn std::error::Error>> {
 //! let mut config = GatewayConfig::new("http://127.0.0.1:3000".parse()?);
 //! config.listen = ([127, 0, 0, 1], 8080).into();
 //! let gateway = Gateway::bind(config)?;
-//! gateway.run(std::future::pending()).await?;
+//! let idempotency = semel_driver::Idempotency::builder(store).build()?;
+//! gateway.run_guarded(idempotency, std::future::pending()).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -28,6 +29,7 @@ mod answer;
 mod config;
 mod forward;
 mod gateway;
+mod guarded;
 mod hooks;
 mod listener;
 mod upstream;
@@ -36,5 +38,6 @@ pub use answer::{Answering, AnsweringFuture};
 pub use config::{ConfigError, ForwardedPolicy, GatewayConfig, HostPolicy, Limits, Timeouts, UpstreamUrl};
 pub use forward::{Forward, Peer};
 pub use gateway::{Gateway, GatewayError, Stopped};
+pub use guarded::GuardedForward;
 pub use hooks::Hooks;
 pub use upstream::{BoxError, Dispatch, RequestBody, ResponseBody, UpstreamError, UpstreamErrorKind};

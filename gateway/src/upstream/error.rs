@@ -3,20 +3,11 @@
 use std::error::Error as StdError;
 use std::{fmt, io};
 
+pub use semel_core::engine::Dispatch;
+use semel_core::engine::{Failure, FailureKind};
+
 /// An error of any type.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
-
-/// Whether a request that failed may have reached the application.
-// Exhaustive: a third answer would change what may be repeated.
-#[allow(clippy::exhaustive_enums)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dispatch {
-    /// Not one byte of it was handed to a connection, or the peer said that it did not process it. Repeating it
-    /// is safe.
-    Never,
-    /// The application may have seen it, and may have acted on it.
-    Maybe,
-}
 
 /// A request to the application failed, or its answer did.
 #[derive(Debug)]
@@ -86,6 +77,17 @@ impl UpstreamError {
     /// Whether the application may have seen the request.
     pub fn dispatch(&self) -> Dispatch {
         self.dispatch
+    }
+
+    /// The same for the engine, which decides what becomes of the key.
+    pub fn failure(&self) -> Failure {
+        let kind = match self.kind {
+            UpstreamErrorKind::ResponseTimeout | UpstreamErrorKind::BodyTimeout => {
+                FailureKind::UpstreamTimeout
+            }
+            _ => FailureKind::Upstream,
+        };
+        Failure { dispatch: self.dispatch, kind }
     }
 
     /// What lies beneath, for the log.

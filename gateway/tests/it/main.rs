@@ -6,6 +6,7 @@ mod admin;
 mod bodies;
 mod dispatch;
 mod fields;
+mod guarded;
 mod http2;
 mod lifecycle;
 mod smuggling;
