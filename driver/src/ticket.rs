@@ -55,23 +55,18 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    pub(crate) fn new(
-        idempotency: Idempotency,
-        running: Running,
-        place: Option<Place>,
-        asked_at: Duration,
-    ) -> Self {
+    pub(crate) fn new(idempotency: Idempotency, running: Running, place: Place) -> Self {
         let lease = running.lease();
         let started = idempotency.runtime().now();
         let policy = running.policy();
-        let beat = idempotency.heart().enter(lease, policy.lease, policy.max_run, asked_at);
+        let beat = idempotency.heart().enter(lease, policy.lease, policy.max_run, started);
         let attempt = running.attempt();
         idempotency.observe(&Event::Claimed { id: &lease.id, attempt, fence: lease.fence });
         tracing::debug!(record = %lease.id, fence = %lease.fence, attempt, "claimed");
         Self {
             idempotency,
             running: Some(running),
-            place,
+            place: Some(place),
             lease,
             beat,
             attempt,
@@ -117,8 +112,7 @@ impl Ticket {
                     client.answer(overrun(self.idempotency.reject(running.overran(), Some(&self.lease.id))));
                 }
             }
-            // A client that was told meanwhile waits no more, either.
-            if detached.is_none() && (self.overran || client.poll_gone(cx).is_ready()) {
+            if detached.is_none() && client.poll_gone(cx).is_ready() {
                 let budget = self.idempotency.budget();
                 detached = Some(Detached::count(budget));
                 let running = budget.detached();

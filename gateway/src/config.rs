@@ -238,6 +238,11 @@ impl std::str::FromStr for UpstreamUrl {
 }
 
 impl UpstreamUrl {
+    /// Host, and port where the URL has one: what tells this application from others.
+    pub fn authority(&self) -> &str {
+        self.authority.as_str()
+    }
+
     /// The host to connect to, without the brackets of an IPv6 address.
     pub(crate) fn host(&self) -> &str {
         self.authority.host().trim_start_matches('[').trim_end_matches(']')

@@ -5,7 +5,7 @@ use semel_gateway::{Gateway, GatewayConfig};
 use semel_store_memory::MemoryStore;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Act, Client, SHORT, Upstream, answer, config, get, silent};
+use crate::support::{Act, Client, SHORT, Upstream, answer, config, get};
 
 fn guarded(
     upstream: &str,
@@ -66,17 +66,23 @@ async fn parallel_duplicates_run_once() {
 /// Nothing was sent, so the key is free at once.
 #[tokio::test]
 async fn an_unreachable_application_frees_the_key() {
-    let (socket, url) = silent();
+    let upstream = Upstream::answering("made").await.unwrap();
+    let (url, address) = (upstream.url(), upstream.address());
+    drop(upstream);
     let (gateway, _running, _) = guarded(&url, |_| {});
     let mut client = Client::connect(gateway).await;
     let refused = client.ask(order(KEY, "{}")).await;
     assert_eq!(refused.status(), 502);
     assert!(refused.text().contains("upstream-unreachable"), "{}", refused.text());
     // The application comes up on the same address.
-    let listener = socket.listen(16).unwrap();
-    let upstream = Upstream::on(listener, |_| Act::Answer(answer(201, "made"))).unwrap();
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let application = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(&answer(201, "made")).await.unwrap();
+        stream
+    });
     assert_eq!(client.ask(order(KEY, "{}")).await.status(), 201);
-    assert_eq!(upstream.count(), 1);
+    drop(application);
 }
 
 /// The application may have made the order: no retry makes another.

@@ -1,0 +1,361 @@
+//! `semel proxy`.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+use semel_core::fingerprint::Pointer;
+use semel_core::policy::Keep;
+use semel_core::record::Recovery;
+
+use crate::units::{duration, size};
+
+const EXAMPLES: &str = "\
+Examples:
+  Before an application on port 3000:
+    semel proxy --upstream http://127.0.0.1:3000
+
+  Duplicates wait for the first run instead of a 409, and every POST needs a key:
+    semel proxy --upstream http://127.0.0.1:3000 --wait 5s --require-key
+
+  Keys of different tenants apart, by a header that a trusted gateway sets:
+    semel proxy --upstream http://127.0.0.1:3000 --scope header:X-Tenant
+
+  The same, by variables:
+    SEMEL_UPSTREAM=http://127.0.0.1:3000 SEMEL_SCOPE=header:X-Tenant semel proxy
+
+After a crash:
+  A run that ended without an answer is unknown and is not repeated (--recovery hold):
+    semel keys list --state unknown
+
+Durations are written 500ms, 30s, 10m, 1h 30m or 7d, and sizes 1MiB, 512KiB or 4096.
+Each flag has a variable: --wait is SEMEL_WAIT. A flag wins over its variable.
+The log goes to standard error and is filtered by SEMEL_LOG or RUST_LOG, such as semel=debug.";
+
+/// Put Semel in front of an HTTP application in any language
+///
+/// Requests that carry an Idempotency-Key and whose method is guarded run once; everything else is passed through
+/// as it is. SIGTERM or Ctrl-C ends it gracefully: running requests finish and their records are settled. A second
+/// signal ends it at once.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(crate) struct ProxyArgs {
+    /// The application: http://host:port, or h2c://host:port for HTTP/2 without TLS
+    #[arg(long, env = "SEMEL_UPSTREAM", value_name = "URL", help_heading = "Where")]
+    pub(crate) upstream: String,
+
+    /// Where clients connect; port 0 takes a free one
+    #[arg(
+        long,
+        env = "SEMEL_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS",
+        help_heading = "Where"
+    )]
+    pub(crate) listen: SocketAddr,
+
+    /// Where /healthz and /readyz are answered, or `off`
+    #[arg(
+        long,
+        env = "SEMEL_ADMIN",
+        default_value = "127.0.0.1:8081",
+        value_name = "ADDRESS",
+        help_heading = "Where"
+    )]
+    pub(crate) admin: AdminAddress,
+
+    /// Where records are kept: sqlite:PATH, or memory: which forgets everything at a restart
+    #[arg(
+        long,
+        env = "SEMEL_STORE",
+        default_value = "sqlite:semel.db",
+        value_name = "URL",
+        help_heading = "Where"
+    )]
+    pub(crate) store: String,
+
+    /// The service's name in the store; two applications need two [default: proxy: and the upstream's host and port]
+    #[arg(long, env = "SEMEL_NAMESPACE", value_name = "NAME", help_heading = "Where")]
+    pub(crate) namespace: Option<String>,
+
+    /// The methods that are guarded
+    #[arg(
+        long,
+        env = "SEMEL_METHODS",
+        default_value = "POST,PATCH",
+        value_delimiter = ',',
+        value_name = "METHOD,…",
+        help_heading = "Keys"
+    )]
+    pub(crate) methods: Vec<http::Method>,
+
+    /// Refuse guarded requests without a key, with 400; otherwise they pass through
+    #[arg(long, env = "SEMEL_REQUIRE_KEY", value_parser = BoolishValueParser::new(), help_heading = "Keys")]
+    pub(crate) require_key: bool,
+
+    /// Refuse bare keys: the field has to be a quoted string, as the draft standard has it
+    #[arg(long, env = "SEMEL_STRICT_KEYS", value_parser = BoolishValueParser::new(), help_heading = "Keys")]
+    pub(crate) strict_keys: bool,
+
+    /// What a key has to be
+    #[arg(
+        long,
+        env = "SEMEL_KEY_FORMAT",
+        default_value = "any",
+        value_name = "FORMAT",
+        help_heading = "Keys"
+    )]
+    pub(crate) key_format: KeyFormatArg,
+
+    /// Who a key belongs to: credentials, shared, header:NAME or cookie:NAME
+    ///
+    /// credentials: a key is bound to the Authorization and X-Api-Key that first used it. header:NAME: a field that
+    /// a trusted peer sets; each value has keys of its own. cookie:NAME: the same by a cookie. shared: whoever sends
+    /// the key and an equal request gets the answer.
+    #[arg(
+        long,
+        env = "SEMEL_SCOPE",
+        default_value = "credentials",
+        value_name = "SCOPE",
+        help_heading = "Keys"
+    )]
+    pub(crate) scope: ScopeArg,
+
+    /// The same key on another method or path is another key; otherwise that is 422
+    #[arg(long, env = "SEMEL_ENDPOINT_SCOPE", value_parser = BoolishValueParser::new(), help_heading = "Keys")]
+    pub(crate) endpoint_scope: bool,
+
+    /// How bodies are compared: by what JSON means, byte by byte, or not at all
+    #[arg(
+        long,
+        env = "SEMEL_FINGERPRINT",
+        default_value = "json",
+        value_name = "MODE",
+        help_heading = "Keys"
+    )]
+    pub(crate) fingerprint: FingerprintArg,
+
+    /// A member of JSON bodies that may differ between tries, as a JSON Pointer; may be repeated
+    #[arg(
+        long,
+        env = "SEMEL_EXCLUDE",
+        value_delimiter = ',',
+        value_name = "/POINTER",
+        help_heading = "Keys"
+    )]
+    pub(crate) exclude: Vec<Pointer>,
+
+    /// Let the host differ between tries: one service under several names
+    #[arg(long, env = "SEMEL_ANY_HOST", value_parser = BoolishValueParser::new(), help_heading = "Keys")]
+    pub(crate) any_host: bool,
+
+    /// When a run ends without an answer: hold it until somebody settles it, or run it again once its lease is over
+    #[arg(long, env = "SEMEL_RECOVERY", default_value = "hold", value_name = "RULE", value_parser = recovery, help_heading = "Duplicates")]
+    pub(crate) recovery: Recovery,
+
+    /// How long every duplicate waits for the first run; 0: it gets 409 at once
+    #[arg(long, env = "SEMEL_WAIT", default_value = "0", value_name = "TIME", value_parser = duration, help_heading = "Duplicates")]
+    pub(crate) wait: Duration,
+
+    /// How long a duplicate may ask to wait, with `Prefer: wait=N`
+    #[arg(long, env = "SEMEL_PREFER_WAIT", default_value = "30s", value_name = "TIME", value_parser = duration, help_heading = "Duplicates")]
+    pub(crate) prefer_wait: Duration,
+
+    /// Which answers are kept: definitive, careful, success or everything
+    ///
+    /// definitive: what a retry would get again; 5xx and 429 free the key. careful: the same, but 500 and 503 leave
+    /// the outcome unknown, for applications that answer so after they took effect. success: only 2xx.
+    /// everything: 4xx and 5xx too.
+    #[arg(
+        long,
+        env = "SEMEL_KEEP",
+        default_value = "definitive",
+        value_name = "RULE",
+        help_heading = "Answers"
+    )]
+    pub(crate) keep: Keep,
+
+    /// How long a kept body can be replayed
+    #[arg(long, env = "SEMEL_KEEP_BODIES", default_value = "24h", value_name = "TIME", value_parser = duration, help_heading = "Answers")]
+    pub(crate) keep_bodies: Duration,
+
+    /// How long a key stays used, with or without its body
+    #[arg(long, env = "SEMEL_KEEP_RECORDS", default_value = "7d", value_name = "TIME", value_parser = duration, help_heading = "Answers")]
+    pub(crate) keep_records: Duration,
+
+    /// The largest body of an answer that is kept; larger ones pass, and a retry gets 409
+    #[arg(long, env = "SEMEL_CAPTURE_LIMIT", default_value = "1MiB", value_name = "SIZE", value_parser = size, help_heading = "Answers")]
+    pub(crate) capture_limit: usize,
+
+    /// The largest body of a guarded request; larger ones get 413
+    #[arg(long, env = "SEMEL_BODY_LIMIT", default_value = "1MiB", value_name = "SIZE", value_parser = size, help_heading = "Limits")]
+    pub(crate) body_limit: usize,
+
+    /// How long a claim lives without renewal: how soon a crash is noticed
+    #[arg(long, env = "SEMEL_LEASE", default_value = "30s", value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    pub(crate) lease: Duration,
+
+    /// How long a run is renewed, and its client kept waiting
+    #[arg(long, env = "SEMEL_MAX_RUN", default_value = "10m", value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    pub(crate) max_run: Duration,
+
+    /// How long the application may take to begin its answer
+    #[arg(long, env = "SEMEL_UPSTREAM_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    pub(crate) upstream_timeout: Duration,
+
+    /// How long connecting to the application may take
+    #[arg(long, env = "SEMEL_CONNECT_TIMEOUT", default_value = "3s", value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    pub(crate) connect_timeout: Duration,
+
+    /// How long running requests may take to end at a shutdown
+    #[arg(long, env = "SEMEL_DRAIN", default_value = "30s", value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    pub(crate) drain: Duration,
+
+    /// Guarded requests of one client address at once; more get 429 [default: no limit]
+    #[arg(long, env = "SEMEL_PER_PEER", value_name = "N", help_heading = "Limits")]
+    pub(crate) per_peer: Option<NonZeroUsize>,
+
+    /// Run requests unguarded while the store fails: a duplicate may then run twice
+    #[arg(long, env = "SEMEL_FAIL_OPEN", value_parser = BoolishValueParser::new(), help_heading = "Limits")]
+    pub(crate) fail_open: bool,
+
+    /// Threads that serve connections [default: one a core]
+    #[arg(long, env = "SEMEL_WORKERS", value_name = "N", help_heading = "Process")]
+    pub(crate) workers: Option<NonZeroUsize>,
+
+    /// What becomes of Forwarded and X-Forwarded-*: replace those of clients, append to those of a trusted proxy, or
+    /// keep what arrives
+    #[arg(
+        long,
+        env = "SEMEL_FORWARDED",
+        default_value = "replace",
+        value_name = "RULE",
+        help_heading = "Process"
+    )]
+    pub(crate) forwarded: ForwardedArg,
+
+    /// Which Host the application sees: the client's, or that of --upstream
+    #[arg(
+        long,
+        env = "SEMEL_HOST",
+        default_value = "preserve",
+        value_name = "RULE",
+        help_heading = "Process"
+    )]
+    pub(crate) host: HostArg,
+
+    /// How the log is written
+    #[arg(
+        long,
+        env = "SEMEL_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT",
+        help_heading = "Process"
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+/// An address, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AdminAddress {
+    Off,
+    At(SocketAddr),
+}
+
+impl std::str::FromStr for AdminAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            address => address.parse().map(Self::At).map_err(|_| "write host:port or off".to_owned()),
+        }
+    }
+}
+
+/// Who a key belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ScopeArg {
+    Credentials,
+    Shared,
+    Header(http::HeaderName),
+    Cookie(String),
+}
+
+impl std::str::FromStr for ScopeArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let advice = || "write credentials, shared, header:NAME or cookie:NAME".to_owned();
+        match text.split_once(':') {
+            None if text == "credentials" => Ok(Self::Credentials),
+            None if text == "shared" => Ok(Self::Shared),
+            Some(("header", name)) => name.parse().map(Self::Header).map_err(|_| advice()),
+            Some(("cookie", name)) if !name.is_empty() => Ok(Self::Cookie(name.to_owned())),
+            _ => Err(advice()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeyFormatArg {
+    /// Anything
+    Any,
+    /// A UUID of any version
+    Uuid,
+    /// A UUID of version 7, which says how old it is
+    Uuidv7,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FingerprintArg {
+    /// JSON by what it means, everything else byte by byte
+    Json,
+    /// Byte by byte
+    Raw,
+    /// Not at all: method, host, path and query have to do
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ForwardedArg {
+    Replace,
+    Append,
+    Keep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HostArg {
+    Preserve,
+    Upstream,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+fn recovery(text: &str) -> Result<Recovery, String> {
+    text.parse().map_err(|_| "write hold or takeover".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_spelled_out() {
+        assert_eq!("credentials".parse(), Ok(ScopeArg::Credentials));
+        assert_eq!("header:X-Tenant".parse(), Ok(ScopeArg::Header("x-tenant".parse().unwrap())));
+        assert_eq!("cookie:sid".parse(), Ok(ScopeArg::Cookie("sid".to_owned())));
+        for text in ["", "header:", "header:a b", "cookie:", "tenant", "shared:x"] {
+            assert!(text.parse::<ScopeArg>().unwrap_err().contains("header:NAME"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! `semel keys`: operators look at records and settle what nobody knows the outcome of.
+
+mod delete;
+mod describe;
+mod find;
+mod list;
+mod resolve;
+mod show;
+
+use crate::args::{KeysArgs, KeysCommand, StoreArgs};
+use crate::exit::{Exit, Fault};
+use semel_core::store::AnyStore;
+
+pub(crate) fn run(args: KeysArgs) -> Result<Exit, Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| Fault::system("cannot start", &error))?;
+    runtime.block_on(async {
+        match args.command {
+            KeysCommand::List(args) => list::run(args).await,
+            KeysCommand::Show(args) => show::run(args).await,
+            KeysCommand::Resolve(args) => resolve::run(args).await,
+            KeysCommand::Delete(args) => delete::run(args).await,
+        }
+    })
+}
+
+fn open(args: &StoreArgs) -> Result<AnyStore, Fault> {
+    args.store.parse::<crate::store::StoreUrl>()?.open_existing()
+}

@@ -1,0 +1,133 @@
+//! From flags to the gateway's settings and the rules of its one route.
+
+use http::StatusCode;
+use semel_core::fingerprint::{BodyMode, FingerprintSettings, HostMode};
+use semel_core::key::KeyFormat;
+use semel_core::policy::PolicyBuilder;
+use semel_core::record::Retention;
+use semel_core::scope::Scope;
+use semel_gateway::{ForwardedPolicy, GatewayConfig, HostPolicy, UpstreamUrl};
+
+use crate::args::{AdminAddress, FingerprintArg, ForwardedArg, HostArg, KeyFormatArg, ProxyArgs, ScopeArg};
+use crate::exit::Fault;
+use crate::upstream;
+
+/// The rules, checked against each other.
+pub(super) fn policy(args: &ProxyArgs, url: &UpstreamUrl) -> Result<PolicyBuilder, Fault> {
+    let namespace = args.namespace.clone().unwrap_or_else(|| upstream::namespace(url));
+    let released = Retention::default().released.max(args.lease);
+    let retention = Retention { body: args.keep_bodies, record: args.keep_records, released };
+    let mut policy = PolicyBuilder::default()
+        .namespace(namespace)
+        .methods(args.methods.iter().cloned())
+        .key_format(key_format(args.key_format))
+        .scope(scope(&args.scope))
+        .fingerprint(fingerprint(args))
+        .keep(args.keep.clone())
+        .recovery(args.recovery)
+        .lease(args.lease)
+        .max_run(args.max_run)
+        .body_limit(args.body_limit)
+        .capture_limit(args.capture_limit)
+        .retention(retention)
+        .wait(args.wait)
+        .prefer_wait(args.prefer_wait)
+        .broken_status(StatusCode::BAD_GATEWAY);
+    if args.require_key {
+        policy = policy.require_key();
+    }
+    if args.strict_keys {
+        policy = policy.strict_keys();
+    }
+    if args.endpoint_scope {
+        policy = policy.endpoint_scope();
+    }
+    if args.fail_open {
+        policy = policy.fail_open();
+    }
+    policy.clone().build().map_err(|error| Fault::config(as_flags(&error.to_string())))?;
+    Ok(policy)
+}
+
+pub(super) fn gateway(args: &ProxyArgs, url: UpstreamUrl) -> GatewayConfig {
+    let mut config = GatewayConfig::new(url);
+    config.listen = args.listen;
+    config.admin = match args.admin {
+        AdminAddress::Off => None,
+        AdminAddress::At(address) => Some(address),
+    };
+    if let Some(workers) = args.workers {
+        config.workers = workers;
+    }
+    config.timeouts.response = args.upstream_timeout;
+    config.timeouts.connect = args.connect_timeout;
+    config.timeouts.shutdown = args.drain;
+    config.forwarded = match args.forwarded {
+        ForwardedArg::Replace => ForwardedPolicy::Replace,
+        ForwardedArg::Append => ForwardedPolicy::Append,
+        ForwardedArg::Keep => ForwardedPolicy::Keep,
+    };
+    config.host = match args.host {
+        HostArg::Preserve => HostPolicy::Preserve,
+        HostArg::Upstream => HostPolicy::Upstream,
+    };
+    config
+}
+
+fn key_format(format: KeyFormatArg) -> KeyFormat {
+    match format {
+        KeyFormatArg::Any => KeyFormat::Any,
+        KeyFormatArg::Uuid => KeyFormat::Uuid,
+        KeyFormatArg::Uuidv7 => KeyFormat::UuidV7,
+    }
+}
+
+fn scope(scope: &ScopeArg) -> Scope {
+    match scope {
+        ScopeArg::Credentials => Scope::credentials(),
+        ScopeArg::Shared => Scope::shared(),
+        ScopeArg::Header(name) => Scope::header(name.clone()),
+        ScopeArg::Cookie(name) => Scope::cookie(name.as_str()),
+    }
+}
+
+fn fingerprint(args: &ProxyArgs) -> FingerprintSettings {
+    let body = match args.fingerprint {
+        FingerprintArg::Json => BodyMode::Json,
+        FingerprintArg::Raw => BodyMode::Raw,
+        FingerprintArg::Off => BodyMode::Off,
+    };
+    let host = if args.any_host { HostMode::Any } else { HostMode::Exact };
+    FingerprintSettings { body, exclude: args.exclude.clone(), host, ..FingerprintSettings::default() }
+}
+
+/// Names the flags where the library names its settings: `max_run` is `--max-run`.
+pub(super) fn as_flags(text: &str) -> String {
+    let renamed = |setting: &str| match setting {
+        "retention.body" => "--keep-bodies".to_owned(),
+        "retention.record" => "--keep-records".to_owned(),
+        other => format!("--{}", other.replace('_', "-")),
+    };
+    let mut parts = text.split('`');
+    let mut said = parts.next().unwrap_or_default().to_owned();
+    while let Some(setting) = parts.next() {
+        said.push_str(&renamed(setting));
+        said.push_str(parts.next().unwrap_or_default());
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_named_as_flags() {
+        assert_eq!(
+            as_flags("`max_run` (1s) is shorter than `lease` (30s): raise `max_run`"),
+            "--max-run (1s) is shorter than --lease (30s): raise --max-run"
+        );
+        assert_eq!(as_flags("`retention.record` is short"), "--keep-records is short");
+        assert_eq!(as_flags("nothing to name"), "nothing to name");
+    }
+}

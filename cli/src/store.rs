@@ -1,0 +1,130 @@
+//! A store from its URL.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use semel_core::store::AnyStore;
+use semel_store_memory::MemoryStore;
+use semel_store_sqlite::SqliteStore;
+
+use crate::exit::{Exit, Fault};
+
+/// The SQLite store's own default for the largest body.
+const SQLITE_BODY: u64 = 64 << 20;
+
+/// Where records are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StoreUrl {
+    /// In this process.
+    Memory,
+    /// In a file.
+    Sqlite(PathBuf),
+}
+
+impl FromStr for StoreUrl {
+    type Err = Fault;
+
+    /// Only the scheme of an unknown URL is repeated: the rest may hold a password.
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        const KNOWN: &str = "this program has sqlite:PATH (a file) and memory: (lost at restart)";
+        let Some((scheme, rest)) = text.split_once(':') else {
+            let hint = if text.is_empty() { "" } else { "; for a file write sqlite: before its path" };
+            return Err(Fault::config(format!("--store: not a store URL: {KNOWN}{hint}")));
+        };
+        match (scheme, rest) {
+            ("memory", "" | "//") => Ok(Self::Memory),
+            ("memory", _) => Err(Fault::config("--store: memory: takes nothing behind its colon: remove it")),
+            ("sqlite", "" | "//") => {
+                Err(Fault::config("--store: sqlite: names no file: write for example sqlite:semel.db"))
+            }
+            // `sqlite:///var/lib/semel.db`, as some libraries write it.
+            ("sqlite", path) => Ok(Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into())),
+            (scheme, _) => Err(Fault::config(format!("--store: unknown store {scheme:?}: {KNOWN}"))),
+        }
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory:"),
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+        }
+    }
+}
+
+impl StoreUrl {
+    /// Opens the store, or makes it; it has to take bodies of `largest_body` bytes.
+    pub(crate) fn open(&self, largest_body: usize) -> Result<AnyStore, Fault> {
+        match self {
+            Self::Memory => Ok(AnyStore::new(MemoryStore::new())),
+            Self::Sqlite(path) => {
+                let most = SQLITE_BODY.max(largest_body as u64);
+                Ok(AnyStore::new(SqliteStore::builder(path).max_body(most).open()?))
+            }
+        }
+    }
+
+    /// Opens a store that is there already, to look at its records.
+    pub(crate) fn open_existing(&self) -> Result<AnyStore, Fault> {
+        let missing = |what| {
+            let text =
+                format!("--store: {self} {what}: give the --store that `semel proxy` was started with");
+            Fault::new(Exit::Store, text)
+        };
+        match self {
+            Self::Memory => Err(Fault::config(
+                "--store: memory: lives inside a running process and cannot be looked at from here: \
+                 run the proxy with --store sqlite:PATH",
+            )),
+            Self::Sqlite(path) => match std::fs::metadata(path) {
+                Ok(file) if file.len() == 0 => Err(missing("is an empty file")),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing("does not exist")),
+                // Of all else the store itself says what is wrong.
+                _ => self.open(0),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<StoreUrl, Fault> {
+        text.parse()
+    }
+
+    #[test]
+    fn files_in_every_spelling() {
+        for (url, path) in [
+            ("sqlite:semel.db", "semel.db"),
+            ("sqlite:/var/lib/semel.db", "/var/lib/semel.db"),
+            ("sqlite:///var/lib/semel.db", "/var/lib/semel.db"),
+            ("sqlite:a:b.db", "a:b.db"),
+        ] {
+            assert_eq!(parse(url), Ok(StoreUrl::Sqlite(path.into())), "{url}");
+        }
+        assert_eq!(parse("memory:"), Ok(StoreUrl::Memory));
+    }
+
+    // A password in a URL that this build does not know once ended up in a log.
+    #[test]
+    fn an_unknown_url_is_not_repeated() {
+        let fault = parse("postgres://semel:hunter2@db/x").unwrap_err();
+        assert_eq!(fault.exit(), Exit::Config);
+        assert!(fault.to_string().contains("\"postgres\""), "{fault}");
+        assert!(!fault.to_string().contains("hunter2"), "{fault}");
+        assert!(!parse("hunter2").unwrap_err().to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn urls_that_name_nothing_say_what_to_write() {
+        for url in ["", "semel.db", "sqlite:", "memory:x"] {
+            let fault = parse(url).unwrap_err();
+            assert!(fault.to_string().starts_with("--store: "), "{fault}");
+            assert_eq!(fault.exit(), Exit::Config);
+        }
+    }
+}
