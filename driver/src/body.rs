@@ -98,6 +98,13 @@ impl<B> Body<B> {
     }
 }
 
+/// Nothing: for layers that make an answer of their own, such as a time-out's.
+impl<B> Default for Body<B> {
+    fn default() -> Self {
+        Self::whole(Whole::default())
+    }
+}
+
 impl<B: HttpBody> From<B> for Body<B> {
     fn from(inner: B) -> Self {
         Self::passed(inner)

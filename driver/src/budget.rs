@@ -63,11 +63,11 @@ impl Budget {
         }
         if let (Some(limit), Some(peer)) = (self.limits.per_peer, peer) {
             let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-            let taken = peers.entry(peer).or_insert(0);
-            if *taken >= limit {
+            // Looked up before it is entered: a refusal leaves no entry behind.
+            if peers.get(&peer).copied().unwrap_or(0) >= limit {
                 return Err(Refused::Peer);
             }
-            *taken += 1;
+            *peers.entry(peer).or_insert(0) += 1;
             place.peer = Some(peer);
         }
         Ok(place)
@@ -180,6 +180,14 @@ mod tests {
         assert!(budget.take(0, peer(2)).is_ok());
         drop(first);
         assert!(budget.take(0, peer(1)).is_ok());
+        assert!(budget.peers.lock().unwrap().is_empty());
+    }
+
+    // A limit of none once kept an entry for every address that was ever refused.
+    #[test]
+    fn a_refused_peer_leaves_no_entry_behind() {
+        let budget = budget(Limits { per_peer: Some(0), ..Limits::default() });
+        assert_eq!(budget.take(0, Some(IpAddr::from([127, 0, 0, 1]))).err(), Some(Refused::Peer));
         assert!(budget.peers.lock().unwrap().is_empty());
     }
 }

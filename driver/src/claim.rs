@@ -1,6 +1,7 @@
 //! From a request's head to its claim.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http::Response;
@@ -119,7 +120,7 @@ impl Guarded {
         let claim = idempotency.mint();
         let wall = idempotency.runtime().wall();
         match buffering.finish(idempotency.store().secret(), parts, &body.bytes, claim, wall) {
-            Ok(claiming) => run_claim(idempotency, claiming, place, parts, body).await,
+            Ok(claiming) => run_claim(&idempotency, claiming, place, parts, body).await,
             Err(rejection) => answer(idempotency.reject(rejection, None)),
         }
     }
@@ -130,16 +131,18 @@ fn answer(response: Response<Whole>) -> Claimed {
 }
 
 async fn run_claim(
-    idempotency: Idempotency,
+    idempotency: &Idempotency,
     mut claiming: Claiming,
     place: Place,
     parts: &Parts,
     body: Whole,
 ) -> Claimed {
     let id = claiming.ask().id;
+    let mut unheard = Unheard::new(idempotency, claiming.ask(), place);
     let mut waited = Waited::default();
     loop {
-        let begun = match idempotency.begin(claiming.ask()).await {
+        let asked_at = idempotency.runtime().now();
+        let begun = match unheard.begin(claiming.ask()).await {
             Ok(begun) => begun,
             Err(error) => {
                 return match claiming.failed(&error) {
@@ -156,12 +159,14 @@ async fn run_claim(
             claiming.answer(begun, idempotency.store().secret(), parts, &body.bytes, idempotency.typical());
         claiming = match decision {
             Decision::Run(running) => {
-                return Claimed::Run(Box::new(Ticket::new(idempotency, running, place)), body);
+                let place = unheard.heard();
+                let ticket = Ticket::new(idempotency.clone(), running, place, asked_at);
+                return Claimed::Run(Box::new(ticket), body);
             }
             Decision::Replay(replay) => return answer(idempotency.replay(*replay, &id)),
             Decision::Reject(rejection) => return answer(idempotency.reject(rejection, Some(&id))),
             Decision::AskAgain(claiming) => *claiming,
-            Decision::Wait(waiting) => match waited.wait(&idempotency, *waiting).await {
+            Decision::Wait(waiting) => match waited.wait(idempotency, *waiting).await {
                 Ok(claiming) => claiming,
                 Err(rejection) => return answer(idempotency.reject(rejection, Some(&id))),
             },
@@ -169,62 +174,100 @@ async fn run_claim(
     }
 }
 
-impl Idempotency {
-    /// Sends a claim, again if its answer is lost: it recognises itself.
-    async fn begin(&self, ask: &Begin) -> Result<Begun, StoreError> {
-        let mut unanswered = Unanswered { idempotency: self, ask, armed: true };
-        let outcome = self.asking("begin", self.claim_tries(), || self.store().begin(ask)).await;
-        // What was never applied needs no release; all else may have been.
-        unanswered.armed = outcome.as_ref().is_err_and(|error| !never_applied(error.kind()));
+/// A claim, until it is known whose it is. Dropped before, it is released in the background: its client hung up,
+/// the store did not answer, or one of its packets was lost and may still arrive.
+struct Unheard<'a> {
+    idempotency: &'a Idempotency,
+    id: RecordId,
+    claim: ClaimId,
+    lease: Duration,
+    keep: Retention,
+    place: Option<Place>,
+    /// A packet is under way that nobody has answered.
+    lost: bool,
+}
+
+impl<'a> Unheard<'a> {
+    fn new(idempotency: &'a Idempotency, ask: &Begin, place: Place) -> Self {
+        let Begin { id, claim, lease_for, retention, .. } = ask;
+        let (id, claim, lease, keep) = (*id, *claim, *lease_for, *retention);
+        Self { idempotency, id, claim, lease, keep, place: Some(place), lost: false }
+    }
+
+    /// Sends the claim, again if its answer is lost: it recognises itself.
+    async fn begin(&mut self, ask: &Begin) -> Result<Begun, StoreError> {
+        let idempotency = self.idempotency;
+        let before = std::mem::replace(&mut self.lost, true);
+        let sent = AtomicU32::new(0);
+        let outcome = idempotency
+            .asking("begin", idempotency.claim_tries(), || {
+                sent.fetch_add(1, Ordering::Relaxed);
+                idempotency.store().begin(ask)
+            })
+            .await;
+        let lost_now = match &outcome {
+            Ok(_) => false,
+            Err(error) => !never_applied(error.kind()),
+        };
+        self.lost = before || lost_now || sent.into_inner() > 1;
         outcome
     }
 
-    /// Releases a claim whose answer never came, in the background, until the store says what it knows. The
-    /// claim's packet may still be on its way, so "no such claim" is asked again for a lease's length.
-    fn release_unanswered(&self, id: RecordId, claim: ClaimId, lease: Duration, keep: Retention) {
-        let this = self.clone();
-        let runtime = Arc::clone(self.runtime_arc());
-        let task = async move {
-            let until = this.runtime().now() + lease;
-            let mut pause = Duration::from_millis(50);
-            loop {
-                let by = ReleaseBy::Claim(id, claim);
-                let settled = within(
-                    this.runtime(),
-                    this.call_within(),
-                    this.store().release(by, ReleaseAs::Retry, &keep),
-                )
-                .await;
-                if let Ok(Ok(Settled::Applied)) = settled {
-                    this.observe(&Event::Released { id: &id, fence: None, how: ReleaseAs::Retry });
-                    return;
-                }
-                if this.runtime().now() >= until {
-                    return;
-                }
-                this.runtime().sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(5));
-            }
-        };
-        runtime.spawn(Box::pin(task));
+    /// It is ours: whoever settles it goes on. A packet of it that arrives late finds its own claim.
+    fn heard(mut self) -> Option<Place> {
+        self.lost = false;
+        self.place.take()
     }
 }
 
-/// A claim that was sent and not answered. Dropped with its request, it is released in the background: its
-/// client hung up before it knew.
-struct Unanswered<'a> {
-    idempotency: &'a Idempotency,
-    ask: &'a Begin,
-    armed: bool,
-}
-
-impl Drop for Unanswered<'_> {
+impl Drop for Unheard<'_> {
     fn drop(&mut self) {
-        if !self.armed {
+        if !self.lost {
             return;
         }
-        let Begin { id, claim, lease_for, retention, .. } = self.ask;
-        self.idempotency.release_unanswered(*id, *claim, *lease_for, *retention);
+        let this = self.idempotency.clone();
+        let Some(counted) = this.unanswered() else {
+            tracing::warn!(record = %self.id, "too many claims without an answer: this one goes by its recovery rule");
+            return;
+        };
+        let (id, claim, lease, keep) = (self.id, self.claim, self.lease, self.keep);
+        let place = self.place.take();
+        let runtime = Arc::clone(this.runtime_arc());
+        runtime.spawn(Box::pin(async move {
+            let _counted = counted;
+            release_unheard(this, ReleaseBy::Claim(id, claim), id, lease, keep, place).await;
+        }));
+    }
+}
+
+/// Releases a claim whose answer never came until the store says that it is released. The claim's packet may
+/// still be on its way, so "no such claim" is asked again for a lease's length.
+async fn release_unheard(
+    this: Idempotency,
+    by: ReleaseBy,
+    id: RecordId,
+    lease: Duration,
+    keep: Retention,
+    mut place: Option<Place>,
+) {
+    let until = this.runtime().now().saturating_add(lease);
+    let mut pause = Duration::from_millis(50);
+    loop {
+        let release = this.store().release(by, ReleaseAs::Retry, &keep);
+        let settled = within(this.runtime(), this.call_within(), release).await;
+        if let Ok(Ok(settled)) = settled {
+            if settled == Settled::Applied {
+                this.observe(&Event::Released { id: &id, fence: None, how: ReleaseAs::Retry });
+                return;
+            }
+            // Whoever drains waits until the store has been told, not for packets that may never come.
+            drop(place.take());
+        }
+        if this.runtime().now() >= until {
+            return;
+        }
+        this.runtime().sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
     }
 }
 

@@ -1,13 +1,16 @@
 //! Keeps the leases of running requests alive: one task a process, batched, away from the handlers' threads.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use semel_core::observe::Event;
 use semel_core::store::{LeaseRef, Settled};
 use slab::Slab;
+use tokio::sync::Notify;
 
 use crate::idempotency::{Idempotency, Shared};
 use crate::runtime::within;
@@ -22,6 +25,8 @@ pub(crate) struct Heart {
     // Bounded by the budget's runs: an entry lives as long as its run.
     runs: Mutex<Slab<Beat>>,
     tick_millis: AtomicU64,
+    /// Wakes the task from a tick that is too long for a lease that has come since.
+    faster: Notify,
 }
 
 #[derive(Debug)]
@@ -41,7 +46,7 @@ type Batch = (Duration, Vec<(usize, LeaseRef)>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Renewed,
-    /// Somebody else has the record: nothing more to renew.
+    /// Unknown by now, or somebody else's: nothing more to renew, but its client still waits.
     Lost,
     /// Past `max_run`.
     Over,
@@ -50,33 +55,39 @@ enum Life {
 impl Heart {
     pub(crate) fn new() -> Self {
         let longest = u64::try_from(LONGEST_TICK.as_millis()).unwrap_or(u64::MAX);
-        Self { runs: Mutex::default(), tick_millis: AtomicU64::new(longest) }
+        Self { runs: Mutex::default(), tick_millis: AtomicU64::new(longest), faster: Notify::new() }
     }
 
     /// A route with a short lease makes the heart beat faster.
     pub(crate) fn expect(&self, renew_every: Duration) {
         let tick = (renew_every / 4).clamp(SHORTEST_TICK, LONGEST_TICK);
-        self.tick_millis.fetch_min(u64::try_from(tick.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let tick = u64::try_from(tick.as_millis()).unwrap_or(u64::MAX);
+        if self.tick_millis.fetch_min(tick, Ordering::Relaxed) > tick {
+            self.faster.notify_one();
+        }
     }
 
     fn tick(&self) -> Duration {
         Duration::from_millis(self.tick_millis.load(Ordering::Relaxed))
     }
 
+    /// `asked_at` is when the claim was sent: its lease began no earlier.
     pub(crate) fn enter(
         &self,
         lease: LeaseRef,
         lease_for: Duration,
         max_run: Duration,
-        now: Duration,
+        asked_at: Duration,
     ) -> usize {
         let every = lease_for / 3;
+        // The request may bring rules of its own.
+        self.expect(every);
         self.locked().insert(Beat {
             lease,
             lease_for,
             every,
-            renew_at: now + every,
-            ends_at: now + max_run,
+            renew_at: asked_at.saturating_add(every),
+            ends_at: asked_at.saturating_add(max_run),
             state: Life::Renewed,
             run: None,
         })
@@ -110,17 +121,18 @@ impl Heart {
     fn due(&self, now: Duration) -> (Vec<Batch>, Vec<LeaseRef>) {
         let mut renew: Vec<Batch> = Vec::new();
         let mut over = Vec::new();
+        let mut woken = Vec::new();
         for (entry, beat) in &mut *self.locked() {
-            if beat.state != Life::Renewed {
+            if beat.state == Life::Over {
                 continue;
             }
             if beat.ends_at <= now {
-                beat.state = Life::Over;
-                over.push(beat.lease);
-                if let Some(run) = beat.run.take() {
-                    run.wake();
+                if beat.state == Life::Renewed {
+                    over.push(beat.lease);
                 }
-            } else if beat.renew_at <= now {
+                beat.state = Life::Over;
+                woken.extend(beat.run.take());
+            } else if beat.state == Life::Renewed && beat.renew_at <= now {
                 let due = (entry, beat.lease);
                 match renew
                     .iter_mut()
@@ -131,6 +143,8 @@ impl Heart {
                 }
             }
         }
+        // With nothing locked: a waker may run its task at once.
+        woken.into_iter().for_each(Waker::wake);
         for (_, batch) in &mut renew {
             // Two processes that renew in different orders deadlock each other in some databases.
             batch.sort_unstable_by_key(|(_, lease)| lease.id);
@@ -144,7 +158,7 @@ impl Heart {
             // The entry may belong to another run by now.
             let Some(beat) = runs.get_mut(*entry).filter(|beat| beat.lease == *lease) else { continue };
             match answer {
-                Settled::Applied => beat.renew_at = asked_at + beat.every,
+                Settled::Applied => beat.renew_at = asked_at.saturating_add(beat.every),
                 Settled::Superseded(_) | Settled::Absent => {
                     tracing::warn!(record = %lease.id, fence = %lease.fence, "the lease of a running request is lost");
                     beat.state = Life::Lost;
@@ -158,9 +172,14 @@ impl Heart {
 pub(crate) async fn run(shared: Weak<Shared>) {
     loop {
         let Some(alive) = shared.upgrade() else { return };
-        let tick = alive.runtime.sleep(alive.heart.tick());
+        let heart = Arc::clone(&alive.heart);
+        let mut tick = alive.runtime.sleep(heart.tick());
         drop(alive);
-        tick.await;
+        let mut faster = pin!(heart.faster.notified());
+        poll_fn(
+            |cx| if faster.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { tick.as_mut().poll(cx) },
+        )
+        .await;
         let Some(alive) = shared.upgrade() else { return };
         beat(&Idempotency::of(alive)).await;
     }
@@ -191,6 +210,13 @@ async fn beat(idempotency: &Idempotency) {
             }
         }
     }
+    if !over.is_empty() {
+        // Apart: one record that the store cannot get at must not cost the others their leases.
+        idempotency.runtime().spawn(Box::pin(give_up(idempotency.clone(), over)));
+    }
+}
+
+async fn give_up(idempotency: Idempotency, over: Vec<LeaseRef>) {
     for lease in over {
         tracing::warn!(record = %lease.id, fence = %lease.fence, "a run is past max_run: it is no longer renewed");
         idempotency.observe(&Event::RunTooLong { id: &lease.id, fence: lease.fence });

@@ -10,7 +10,9 @@ use semel_core::observe::{Event, Observer, Observers};
 use semel_core::policy::{Policy, PolicyBuilder, PolicyError};
 use semel_core::problem::Problem;
 use semel_core::record::{ClaimId, RecordId, RecordView};
-use semel_core::store::{AnyStore, Resolution, Resolved, Store, StoreError, StoreErrorKind, Verdict};
+use semel_core::store::{
+    AnyStore, Capabilities, Resolution, Resolved, Store, StoreError, StoreErrorKind, Verdict,
+};
 use uuid::Uuid;
 
 use crate::address::Address;
@@ -24,6 +26,8 @@ use crate::wait::Waiters;
 
 /// The most completions that wait for a store to come back.
 const PARKED: usize = 1024;
+/// The most claims without an answer that are being released.
+const UNANSWERED: usize = 4096;
 
 /// A store, the rules of a route, and the bookkeeping that all routes share. Cheap to clone.
 ///
@@ -45,13 +49,14 @@ pub struct Idempotency {
 
 pub(crate) struct Shared {
     pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) heart: Heart,
+    pub(crate) heart: Arc<Heart>,
     store: AnyStore,
     store_name: &'static str,
     observers: Observers,
     budget: Arc<Budget>,
     waiters: Waiters,
     parked: Arc<AtomicUsize>,
+    unanswered: Arc<AtomicUsize>,
     call_within: Duration,
     settle_within: Duration,
     ids: Ids,
@@ -85,9 +90,10 @@ impl Idempotency {
     ///
     /// # Errors
     ///
-    /// Two of the rules contradict each other.
-    pub fn route(&self, change: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Result<Self, PolicyError> {
+    /// The rules contradict each other or the store.
+    pub fn route(&self, change: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Result<Self, BuildError> {
         let policy = change(PolicyBuilder::clone(&self.route.policy)).build()?;
+        fits(&self.shared.store, &policy)?;
         self.shared.heart.expect(policy.renew_every());
         Ok(Self { shared: Arc::clone(&self.shared), route: Route::new(policy) })
     }
@@ -199,14 +205,18 @@ impl Idempotency {
 
     /// A place for a step that waits for the store to come back; `None` if too many do.
     pub(crate) fn parked(&self) -> Option<Parked> {
-        let parked = Parked(Arc::clone(&self.shared.parked));
-        (self.shared.parked.fetch_add(1, Ordering::Relaxed) < PARKED).then_some(parked)
+        Parked::enter(&self.shared.parked, PARKED)
+    }
+
+    /// A place for a claim that is to be released unheard; `None` if too many are.
+    pub(crate) fn unanswered(&self) -> Option<Parked> {
+        Parked::enter(&self.shared.unanswered, UNANSWERED)
     }
 
     /// Between four and six fifths of it, so that many do not come at once.
     pub(crate) fn jitter(&self, length: Duration) -> Duration {
         let random = u32::from(self.mint().to_bytes()[0]);
-        length * 4 / 5 + length * random / 640
+        (length / 5 * 4).saturating_add(length / 640 * random)
     }
 
     pub(crate) fn typical(&self) -> Option<Duration> {
@@ -225,7 +235,7 @@ impl Idempotency {
     }
 
     pub(crate) fn claim_tries(&self) -> Tries {
-        Tries { most: 3, within: self.shared.call_within * 3 }
+        Tries { most: 3, within: self.shared.call_within.saturating_mul(3) }
     }
 
     pub(crate) fn settle_tries(&self) -> Tries {
@@ -315,7 +325,7 @@ pub struct Undrained {
     pub running: usize,
 }
 
-/// An [`Idempotency`] could not be built.
+/// An [`Idempotency`], or a route of one, could not be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -337,6 +347,17 @@ pub enum BuildError {
     /// The operating system gave no thread or no randomness.
     #[error("the operating system refused what Semel needs to start: {0}")]
     System(#[source] std::io::Error),
+}
+
+/// A stored body larger than the store takes is refused as a setting.
+fn fits(store: &AnyStore, policy: &Policy) -> Result<(), BuildError> {
+    let Capabilities { name, max_body, .. } = store.capabilities();
+    match max_body {
+        Some(most) if policy.capture_limit as u64 > most => {
+            Err(BuildError::StoreTakesLess { store: name, limit: policy.capture_limit, most })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Builds an [`Idempotency`].
@@ -446,14 +467,8 @@ impl Builder {
     /// Settings contradict each other or the store, or the operating system refuses a thread.
     pub fn build(self) -> Result<Idempotency, BuildError> {
         let policy = self.policy.build()?;
+        fits(&self.store, &policy)?;
         let capabilities = self.store.capabilities();
-        if let Some(most) = capabilities.max_body.filter(|most| policy.capture_limit as u64 > *most) {
-            return Err(BuildError::StoreTakesLess {
-                store: capabilities.name,
-                limit: policy.capture_limit,
-                most,
-            });
-        }
         let runtime = match self.runtime {
             Some(runtime) => runtime,
             None => Arc::new(TokioRuntime::start().map_err(BuildError::System)?),
@@ -462,13 +477,14 @@ impl Builder {
         let route = Route::new(policy);
         let shared = Arc::new(Shared {
             runtime,
-            heart: Heart::new(),
+            heart: Arc::new(Heart::new()),
             store_name: capabilities.name,
             store: self.store,
             observers: self.observers,
             budget: Arc::new(Budget::new(self.limits)),
             waiters: Waiters::new(self.waiters),
             parked: Arc::default(),
+            unanswered: Arc::default(),
             call_within: self.call_within,
             settle_within: self.settle_within,
             ids,

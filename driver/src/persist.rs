@@ -1,6 +1,7 @@
 //! Persists what a run came to, and only then lets its answer go.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use semel_core::engine::{Persisted, Reply, Settling, Step};
@@ -82,12 +83,13 @@ impl Idempotency {
         let this = self.clone();
         let task = async move {
             let _place = place;
-            let until = this.runtime().now() + OFFER_FOR;
+            let until = this.runtime().now().saturating_add(OFFER_FOR);
             let mut pause = Duration::from_secs(1);
             while this.runtime().now() < until {
                 this.runtime().sleep(this.jitter(pause)).await;
                 pause = (pause * 2).min(Duration::from_secs(30));
-                let sent = within(this.runtime(), this.call_within() * 4, this.send(&step)).await;
+                let sent =
+                    within(this.runtime(), this.call_within().saturating_mul(4), this.send(&step)).await;
                 if let Ok(Ok(settled)) = sent {
                     this.tell(&step, &settled, attempt, true);
                     return;
@@ -130,10 +132,18 @@ impl Idempotency {
 
 /// A step that waits for the store to come back, counted.
 #[derive(Debug)]
-pub(crate) struct Parked(pub(crate) Arc<std::sync::atomic::AtomicUsize>);
+pub(crate) struct Parked(Arc<AtomicUsize>);
+
+impl Parked {
+    /// `None` if `most` wait already.
+    pub(crate) fn enter(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let parked = Self(Arc::clone(count));
+        (count.fetch_add(1, Ordering::Relaxed) < most).then_some(parked)
+    }
+}
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -27,7 +27,7 @@ pub(crate) async fn run(shared: Weak<Shared>, every: Duration) {
 
 async fn sweep(idempotency: &Idempotency) {
     for _ in 0..ROUNDS {
-        let limit = idempotency.call_within() * 4;
+        let limit = idempotency.call_within().saturating_mul(4);
         match within(idempotency.runtime(), limit, idempotency.store().sweep(BATCH)).await {
             Ok(Ok(swept)) => {
                 idempotency.observe(&Event::Swept { swept });

@@ -55,18 +55,23 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    pub(crate) fn new(idempotency: Idempotency, running: Running, place: Place) -> Self {
+    pub(crate) fn new(
+        idempotency: Idempotency,
+        running: Running,
+        place: Option<Place>,
+        asked_at: Duration,
+    ) -> Self {
         let lease = running.lease();
         let started = idempotency.runtime().now();
         let policy = running.policy();
-        let beat = idempotency.heart().enter(lease, policy.lease, policy.max_run, started);
+        let beat = idempotency.heart().enter(lease, policy.lease, policy.max_run, asked_at);
         let attempt = running.attempt();
         idempotency.observe(&Event::Claimed { id: &lease.id, attempt, fence: lease.fence });
         tracing::debug!(record = %lease.id, fence = %lease.fence, attempt, "claimed");
         Self {
             idempotency,
             running: Some(running),
-            place: Some(place),
+            place,
             lease,
             beat,
             attempt,
@@ -112,7 +117,8 @@ impl Ticket {
                     client.answer(overrun(self.idempotency.reject(running.overran(), Some(&self.lease.id))));
                 }
             }
-            if detached.is_none() && client.poll_gone(cx).is_ready() {
+            // A client that was told meanwhile waits no more, either.
+            if detached.is_none() && (self.overran || client.poll_gone(cx).is_ready()) {
                 let budget = self.idempotency.budget();
                 detached = Some(Detached::count(budget));
                 let running = budget.detached();

@@ -18,6 +18,8 @@ use crate::runtime::{BoxFuture, within};
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The shortest, right after it began to wait.
 const LOOK_FIRST: Duration = Duration::from_millis(25);
+/// So many wake-ups are followed at once.
+const TRUSTED: u32 = 8;
 
 /// Who waits, per record and in all.
 #[derive(Debug)]
@@ -38,13 +40,14 @@ impl Waiters {
         if *total >= self.total {
             return None;
         }
-        let here = by_record.entry(id).or_insert(0);
-        if *here >= per_key {
+        // Looked up before it is entered: a refusal leaves no entry behind.
+        let here = by_record.get(&id).copied().unwrap_or(0);
+        if here >= per_key {
             return None;
         }
-        *here += 1;
+        by_record.insert(id, here + 1);
         *total += 1;
-        Some(*here)
+        Some(here + 1)
     }
 
     fn leave(&self, id: &RecordId) {
@@ -60,12 +63,13 @@ impl Waiters {
     }
 }
 
-struct Seat<'a> {
-    idempotency: &'a Idempotency,
+/// One who waits, counted from the first wait to the last answer.
+struct Seat {
+    idempotency: Idempotency,
     id: RecordId,
 }
 
-impl Drop for Seat<'_> {
+impl Drop for Seat {
     fn drop(&mut self) {
         self.idempotency.waiters().leave(&self.id);
     }
@@ -74,9 +78,10 @@ impl Drop for Seat<'_> {
 /// How long one duplicate has waited, and the wake-up it subscribed to.
 #[derive(Default)]
 pub(crate) struct Waited {
-    since: Option<Duration>,
+    seat: Option<(Seat, Duration)>,
     watch: Option<Watch>,
     pause: Option<Duration>,
+    woken: u32,
 }
 
 impl Waited {
@@ -89,29 +94,40 @@ impl Waited {
     ) -> Result<Claiming, Rejection> {
         let id = waiting.ask().id;
         let runtime = idempotency.runtime();
-        let since = *self.since.get_or_insert_with(|| runtime.now());
-        let left = waiting.budget().saturating_sub(runtime.now().saturating_sub(since));
-        let Some(waiters) = idempotency.waiters().enter(id, waiting.per_key()) else {
-            return Err(waiting.give_up());
+        let now = runtime.now();
+        let since = if let Some((_, since)) = &self.seat {
+            *since
+        } else {
+            let Some(waiters) = idempotency.waiters().enter(id, waiting.per_key()) else {
+                return Err(waiting.give_up());
+            };
+            self.seat = Some((Seat { idempotency: idempotency.clone(), id }, now));
+            idempotency.observe(&Event::Waiting { id: &id, waiting: waiters });
+            now
         };
-        let _seat = Seat { idempotency, id };
+        let left = waiting.budget().saturating_sub(now.saturating_sub(since));
         if left.is_zero() {
             return Err(waiting.give_up());
         }
-        let pause = self.pause.map_or(LOOK_FIRST, |pause| (pause * 2).min(LOOK_AGAIN));
         match self.watch.take() {
             None => {
-                idempotency.observe(&Event::Waiting { id: &id, waiting: waiters });
-                let watch = within(runtime, idempotency.call_within(), idempotency.store().watch(&id)).await;
+                if self.woken > TRUSTED {
+                    // Woken again and again for nothing: a store that cries wolf is not asked in a tight loop.
+                    runtime.sleep(LOOK_FIRST.min(left)).await;
+                }
+                let limit = idempotency.call_within().min(left);
+                let watch = within(runtime, limit, idempotency.store().watch(&id)).await;
                 // Without a subscription it still looks again by itself.
                 self.watch = Some(watch.ok().and_then(Result::ok).unwrap_or_else(Watch::never));
             }
             Some(watch) => {
+                let pause = self.pause.map_or(LOOK_FIRST, |pause| (pause * 2).min(LOOK_AGAIN));
                 self.pause = Some(pause);
                 let pause = idempotency.jitter(pause).min(left);
                 // The lease may end without anybody saying so.
                 let pause = pause.min(waiting.lease_remaining().max(LOOK_FIRST));
                 self.watch = woken_or_slept(watch, runtime.sleep(pause)).await;
+                self.woken += u32::from(self.watch.is_none());
             }
         }
         Ok(waiting.again())

@@ -24,7 +24,7 @@ pub(super) struct Asker {
     pub(super) origin: Option<HeaderValue>,
     /// The seconds of a `Prefer: wait` that were granted.
     pub(super) waits: Option<u64>,
-    /// Another Semel forwarded the request: it has a claim of its own, which must not settle on our 409.
+    /// Another Semel forwarded the request: it has a claim of its own, which must not settle on our refusal.
     pub(super) behind_another: bool,
 }
 
@@ -46,7 +46,18 @@ impl Asker {
             None => problem,
         };
         let problem = match problem.code {
-            Code::InFlight if self.behind_another => problem.with_outcome(Some(Outcome::NotApplied)),
+            // Its claim must not settle on what this hop says of itself: a 409 would be kept, a 408 leave
+            // its record unknown.
+            Code::InFlight
+            | Code::QuotaExceeded
+            | Code::Overloaded
+            | Code::BodyIncomplete
+            | Code::BodyTooSlow
+            | Code::StoreUnavailable
+                if self.behind_another =>
+            {
+                problem.with_outcome(Some(Outcome::NotApplied))
+            }
             _ => problem,
         };
         Rejection(Box::new(Rejected { problem, asker: self.clone() }))

@@ -26,6 +26,8 @@ pub struct Claiming {
     key: Key,
     begin: Begin,
     rounds: u8,
+    /// The store has answered before, so there is a record.
+    known: bool,
     /// Set when the record was first found in flight.
     budget: Option<Duration>,
 }
@@ -61,7 +63,7 @@ pub enum Unclaimed {
 
 impl Claiming {
     pub(super) fn new(asker: Asker, key: Key, begin: Begin) -> Self {
-        Self { asker, key, begin, rounds: 0, budget: None }
+        Self { asker, key, begin, rounds: 0, known: false, budget: None }
     }
 
     /// What to ask the store. Sending it again is safe: it carries its own claim id.
@@ -82,6 +84,7 @@ impl Claiming {
         typical: Option<Duration>,
     ) -> Decision {
         self.rounds = self.rounds.saturating_add(1);
+        self.known = true;
         match begun {
             Begun::Acquired(acquired) => {
                 Decision::Run(Running::new(self.asker, self.key, &self.begin, acquired))
@@ -105,9 +108,10 @@ impl Claiming {
 
     /// The store could not answer, and asking again did not help.
     pub fn failed(self, error: &StoreError) -> Unclaimed {
-        // A record that is there but cannot be read is no reason to run: it may say "done".
+        // A record that is there but cannot be read is no reason to run: it may say "done". Neither is one that
+        // was seen before the store failed: the original runs, or ran.
         let nothing_known =
-            !matches!(error.kind(), StoreErrorKind::Undecodable | StoreErrorKind::NewerSchema);
+            !self.known && !matches!(error.kind(), StoreErrorKind::Undecodable | StoreErrorKind::NewerSchema);
         match self.asker.policy.on_store_failure {
             OnStoreFailure::FailOpen if nothing_known => Unclaimed::RunUnguarded,
             _ => Unclaimed::Reject(
@@ -119,15 +123,15 @@ impl Claiming {
     /// A deploy may have changed what the fingerprint covers since the record was made. The record is judged
     /// by the settings it was made with, in the same atomic comparison as before.
     fn differs(mut self, differs: &Differs, secret: &Secret, parts: &Parts, body: &[u8]) -> Decision {
-        if self.rounds >= ROUNDS {
-            return Decision::Reject(self.in_flight(Duration::ZERO, None));
-        }
         if differs.same_principal
             && differs.settings != self.begin.settings
             && let Some(stored) = differs.fingerprint
             && let Ok(settings) = FingerprintSettings::from_settings(&differs.settings)
             && settings.of_whole(secret, &request_head(parts), body) == stored
         {
+            if self.rounds >= ROUNDS {
+                return Decision::Reject(self.in_flight(Duration::ZERO, None));
+            }
             self.begin.settings = differs.settings.clone();
             self.begin.fingerprint = stored;
             return Decision::AskAgain(Box::new(self));

@@ -238,7 +238,7 @@ impl Running {
         let upgraded = parts.status == StatusCode::SWITCHING_PROTOCOLS;
         let class = match () {
             () if decided.forget => Class::Forget,
-            () if upgraded => Class::Store,
+            () if upgraded && said.is_none() => Class::Store,
             () => keep.classify(parts.status, &parts.headers, said),
         };
         HeaderRules::strip_answer(&mut parts.headers);
@@ -261,7 +261,12 @@ impl Running {
         let drop_body =
             decided.body_dropped || (self.asker.policy.drop_no_store_bodies && no_store(&parts.headers));
         let retention = decided.retention.unwrap_or(self.asker.policy.retention);
-        let capturing = Capturing { running: self, class, keep, said, stored, drop_body, retention };
+        let class = if Keep::awaits_trailers(parts.status, &parts.headers, said) {
+            Judged::ByTrailers(class, keep)
+        } else {
+            Judged::ByHead(class)
+        };
+        let capturing = Capturing { running: self, class, stored, drop_body, retention };
         if endless {
             Next::Settle(Box::new(capturing.end(End::Endless)))
         } else if at_least > capturing.limit() as u64 {
@@ -292,12 +297,19 @@ impl Running {
 #[must_use]
 pub struct Capturing {
     running: Running,
-    class: Class,
-    keep: Keep,
-    said: Option<Outcome>,
+    class: Judged,
     stored: StoredResponse,
     drop_body: bool,
     retention: Retention,
+}
+
+/// What decides the class of an answer. A rule of one's own is asked once, with every field of the answer:
+/// what is stored of it has lost some.
+#[derive(Debug)]
+enum Judged {
+    ByHead(Class),
+    /// gRPC says how a call ended in its trailers; the class is the head's, for when they are not seen.
+    ByTrailers(Class, Keep),
 }
 
 /// How the reading of an answer's body ended.
@@ -339,7 +351,7 @@ impl Capturing {
 
     /// Judges how the reading ended.
     pub fn end(self, end: End) -> Settling {
-        let Self { running, class, keep, said, mut stored, drop_body, retention } = self;
+        let Self { running, class, mut stored, drop_body, retention } = self;
         let (body, trailers) = match end {
             End::Cut => {
                 let status = running.asker.policy.broken_status;
@@ -351,12 +363,11 @@ impl Capturing {
             End::Slow => (StoredBody::NotKept(NotKept::Slow), None),
             End::Endless => (StoredBody::NotKept(NotKept::Endless), None),
         };
-        // gRPC says how a call ended in its trailers, which are here only now.
-        let class = match &body {
-            StoredBody::Kept(_) => {
-                keep.classify_whole(stored.status, &stored.headers, trailers.as_ref(), said)
+        let class = match (class, &body) {
+            (Judged::ByTrailers(_, keep), StoredBody::Kept(_)) => {
+                keep.classify_whole(stored.status, &stored.headers, trailers.as_ref(), None)
             }
-            StoredBody::NotKept(_) => class,
+            (Judged::ByHead(class) | Judged::ByTrailers(class, _), _) => class,
         };
         match class {
             Class::Store => {

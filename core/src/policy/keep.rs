@@ -231,12 +231,18 @@ impl Keep {
         trailers: Option<&HeaderMap>,
         said: Option<Outcome>,
     ) -> Class {
-        let native_grpc =
-            said.is_none() && status == StatusCode::OK && Grpc::of(headers) == Some(Grpc::Native);
-        if native_grpc && grpc_status(headers).is_none() {
+        if Self::awaits_trailers(status, headers, said) {
             return trailers.and_then(grpc_status).map_or(Class::Unknown, |code| self.classify_grpc(code));
         }
         self.classify(status, headers, said)
+    }
+
+    /// Whether the answer's trailers decide: a gRPC answer whose head carries no gRPC status.
+    pub(crate) fn awaits_trailers(status: StatusCode, headers: &HeaderMap, said: Option<Outcome>) -> bool {
+        said.is_none()
+            && status == StatusCode::OK
+            && Grpc::of(headers) == Some(Grpc::Native)
+            && grpc_status(headers).is_none()
     }
 
     /// What a gRPC status code says.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{HeaderName, Method, StatusCode};
 
 use crate::fingerprint::FingerprintSettings;
-use crate::key::{KeyFormat, KeyRules, KeySyntax};
+use crate::key::{KeyFormat, KeyRules};
 use crate::problem::Docs;
 use crate::record::{Recovery, Retention, Settings};
 use crate::scope::Scope;
@@ -436,7 +436,7 @@ impl PolicyBuilder {
         if self.body_within.is_zero() || self.capture_for.is_zero() {
             return Err("`body_within` and `capture_for` have to be longer than nothing".into());
         }
-        if self.key.syntax == KeySyntax::Lenient && self.key.max_len == 0 {
+        if self.key.max_len == 0 {
             return Err("`key.max_len` is 0: no key could ever be accepted".into());
         }
         if self.key.format != KeyFormat::Any && self.key.max_len < 36 {
@@ -444,6 +444,16 @@ impl PolicyBuilder {
                 "`key_format` asks for a UUID of 36 characters, but `key.max_len` is {}",
                 self.key.max_len
             ));
+        }
+        if !self.broken_status.is_server_error() {
+            return Err(format!(
+                "`broken_status` is {}: a run whose outcome nobody knows is answered with a 5xx",
+                self.broken_status.as_u16()
+            ));
+        }
+        let waits = !(self.wait.default.is_zero() && self.wait.prefer_up_to.is_zero());
+        if waits && self.wait.per_key == 0 {
+            return Err("`wait.per_key` is 0, but duplicates are to wait: raise it, or set no `wait`".into());
         }
         let own: [HeaderName; 3] =
             [headers::IDEMPOTENCY_ATTEMPT, headers::IDEMPOTENCY_FENCE, headers::IDEMPOTENCY_OUTCOME];

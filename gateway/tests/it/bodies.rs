@@ -3,7 +3,7 @@
 use semel_testkit::wire;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Act, SHORT, Upstream, answer, get, post, start};
+use crate::support::{Act, SHORT, Upstream, answer, get, post, silent, start};
 
 #[tokio::test]
 async fn every_byte_passes_in_both_directions() {
@@ -180,8 +180,7 @@ async fn continue_is_said_only_when_somebody_will_read() {
     let request = &upstream.received()[0].message;
     assert_eq!((request.text().as_str(), request.one("expect")), ("hi", None));
 
-    let url = upstream.url();
-    drop(upstream);
+    let (_socket, url) = silent();
     let gateway = start(&url, |_| {});
     assert_eq!(gateway.connect().await.ask(expecting).await.status(), 502);
 }

@@ -1,6 +1,6 @@
 //! What is sent again, and what is not: a second POST is a second order.
 
-use crate::support::{Act, SHORT, Upstream, answer, get, post, start};
+use crate::support::{Act, SHORT, Upstream, answer, get, post, silent, start};
 
 #[tokio::test]
 async fn a_connection_is_used_again() {
@@ -82,9 +82,7 @@ async fn an_application_that_never_answers_costs_the_response_time_out() {
 
 #[tokio::test]
 async fn nobody_listening_is_502_and_nothing_was_sent() {
-    let upstream = Upstream::answering("ok").await.unwrap();
-    let url = upstream.url();
-    drop(upstream);
+    let (_socket, url) = silent();
     let gateway = start(&url, |_| {});
     let answer = gateway.connect().await.ask(post("/orders", "1")).await;
     assert_eq!(answer.status(), 502);

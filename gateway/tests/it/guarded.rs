@@ -5,7 +5,7 @@ use semel_gateway::{Gateway, GatewayConfig};
 use semel_store_memory::MemoryStore;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Act, Client, SHORT, Upstream, answer, config, get};
+use crate::support::{Act, Client, SHORT, Upstream, answer, config, get, silent};
 
 fn guarded(
     upstream: &str,
@@ -66,23 +66,17 @@ async fn parallel_duplicates_run_once() {
 /// Nothing was sent, so the key is free at once.
 #[tokio::test]
 async fn an_unreachable_application_frees_the_key() {
-    let upstream = Upstream::answering("made").await.unwrap();
-    let (url, address) = (upstream.url(), upstream.address());
-    drop(upstream);
+    let (socket, url) = silent();
     let (gateway, _running, _) = guarded(&url, |_| {});
     let mut client = Client::connect(gateway).await;
     let refused = client.ask(order(KEY, "{}")).await;
     assert_eq!(refused.status(), 502);
     assert!(refused.text().contains("upstream-unreachable"), "{}", refused.text());
     // The application comes up on the same address.
-    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-    let application = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        stream.write_all(&answer(201, "made")).await.unwrap();
-        stream
-    });
+    let listener = socket.listen(16).unwrap();
+    let upstream = Upstream::on(listener, |_| Act::Answer(answer(201, "made"))).unwrap();
     assert_eq!(client.ask(order(KEY, "{}")).await.status(), 201);
-    drop(application);
+    assert_eq!(upstream.count(), 1);
 }
 
 /// The application may have made the order: no retry makes another.

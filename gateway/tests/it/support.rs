@@ -100,6 +100,14 @@ impl Client {
     }
 }
 
+/// A port of this test's own on which nobody listens yet.
+pub(crate) fn silent() -> (tokio::net::TcpSocket, String) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
+    (socket, url)
+}
+
 pub(crate) const SHORT: Duration = Duration::from_millis(200);
 
 pub(crate) fn get(path: &str) -> String {

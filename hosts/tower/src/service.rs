@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 
 use crate::future::ResponseFuture;
 use crate::rebuild::Rebuild;
+use crate::target;
 
 /// A guarded service. Made by [`IdempotencyLayer`](crate::IdempotencyLayer).
 #[derive(Clone, Debug)]
@@ -24,6 +25,15 @@ impl<S> IdempotencyService<S> {
     /// Guards a service.
     pub fn new(idempotency: Idempotency, inner: S) -> Self {
         Self { idempotency, inner }
+    }
+
+    /// The inner service that was polled ready: the one to call. A clone, not ready yet, takes its place.
+    fn take_ready(&mut self) -> S
+    where
+        S: Clone,
+    {
+        let fresh = self.inner.clone();
+        std::mem::replace(&mut self.inner, fresh)
     }
 }
 
@@ -48,12 +58,13 @@ where
         let (mut parts, body) = request.into_parts();
         match self.idempotency.admit(&mut parts) {
             Admitted::Bypass => ResponseFuture::bypass(self.inner.call(Request::from_parts(parts, body))),
-            Admitted::Answer(answer) => ResponseFuture::answer(answer.map(Body::whole)),
+            Admitted::Answer(answer) => {
+                // What readiness reserved (a place in a buffer, a permit) is given back: nothing is called.
+                drop(self.take_ready());
+                ResponseFuture::answer(answer.map(Body::whole))
+            }
             Admitted::Guarded(guarded) => {
-                // The one that was polled ready is the one to call.
-                let fresh = self.inner.clone();
-                let ready = std::mem::replace(&mut self.inner, fresh);
-                let idempotency = self.idempotency.clone();
+                let (idempotency, ready) = (self.idempotency.clone(), self.take_ready());
                 ResponseFuture::guarded(Box::pin(claim_and_run(idempotency, ready, *guarded, parts, body)))
             }
         }
@@ -64,7 +75,7 @@ async fn claim_and_run<S, B, R>(
     idempotency: Idempotency,
     mut inner: S,
     guarded: Guarded,
-    parts: Parts,
+    mut parts: Parts,
     body: B,
 ) -> Result<Response<Body<R>>, S::Error>
 where
@@ -74,7 +85,10 @@ where
     B: Rebuild + Send + 'static,
     R: HttpBody + Send + 'static,
 {
-    let (ticket, whole) = match guarded.claim(&parts, body).await {
+    let local = target::widen(&mut parts);
+    let claimed = guarded.claim(&parts, body).await;
+    target::narrow(&mut parts, local);
+    let (ticket, whole) = match claimed {
         Claimed::Run(ticket, whole) => (ticket, whole),
         Claimed::Answer(answer) => return Ok(answer.map(Body::whole)),
         Claimed::Unguarded(whole) => {

@@ -81,7 +81,14 @@ pub fn answer(status: u16, body: impl AsRef<[u8]>) -> Vec<u8> {
 impl Upstream {
     /// Starts one that does for each request what `script` says.
     pub async fn start(script: impl Fn(&Received) -> Act + Send + Sync + 'static) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        Self::on(TcpListener::bind(("127.0.0.1", 0)).await?, script)
+    }
+
+    /// The same, behind this socket.
+    pub fn on(
+        listener: TcpListener,
+        script: impl Fn(&Received) -> Act + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             script: Box::new(script),

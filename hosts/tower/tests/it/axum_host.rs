@@ -93,3 +93,76 @@ async fn a_client_that_hangs_up_finds_its_answer_on_retry() {
     assert_eq!((status, replayed.as_deref(), body.as_str()), (StatusCode::CREATED, Some("true"), "1:1:{}"));
     assert_eq!(app.ran.load(Ordering::SeqCst), 1);
 }
+
+fn text_of(app: &'static str) -> axum::routing::MethodRouter {
+    post(move || async move { app })
+}
+
+/// Nested routers cut their prefix off: judged by what is left, two endpoints would answer for each other.
+#[tokio::test]
+async fn a_key_used_under_another_nest_is_refused() {
+    let layer = IdempotencyLayer::new(Idempotency::builder(MemoryStore::new()).build().unwrap());
+    let api = |name| Router::new().route("/orders", text_of(name)).layer(layer.clone());
+    let app = Router::new().nest("/v1", api("first")).nest("/v2", api("second"));
+    let send = |path: &'static str| {
+        let mut request = order("k", "{}");
+        *request.uri_mut() = path.parse().unwrap();
+        app.clone().oneshot(request)
+    };
+    assert_eq!(text(send("/v1/orders").await.unwrap()).await.2, "first");
+    let (status, _, body) = text(send("/v2/orders").await.unwrap()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+    let (_, replayed, body) = text(send("/v1/orders").await.unwrap()).await;
+    assert_eq!((replayed.as_deref(), body.as_str()), (Some("true"), "first"));
+}
+
+/// The handler of a nested router still sees the path that its router gave it.
+#[tokio::test]
+async fn a_nested_handler_sees_its_own_path() {
+    let layer = IdempotencyLayer::new(Idempotency::builder(MemoryStore::new()).build().unwrap());
+    let tell = |uri: axum::http::Uri| async move { uri.to_string() };
+    let app = Router::new().nest("/v1", Router::new().route("/orders", post(tell)).layer(layer));
+    let mut request = order("k", "{}");
+    *request.uri_mut() = "/v1/orders?a=1".parse().unwrap();
+    assert_eq!(text(app.oneshot(request).await.unwrap()).await.2, "/orders?a=1");
+}
+
+/// One store and one set of books under many rules: per route, per router, and around the whole application.
+#[tokio::test]
+async fn routes_have_rules_of_their_own_over_one_store() {
+    let idempotency = Idempotency::builder(MemoryStore::new()).build().unwrap();
+    let required = idempotency.route(semel_tower::core::policy::PolicyBuilder::require_key).unwrap();
+    let app = Router::new()
+        .route("/orders", text_of("order").layer(IdempotencyLayer::new(required)))
+        .route("/notes", text_of("note").layer(IdempotencyLayer::new(idempotency.clone())))
+        .route("/free", text_of("free"));
+    let send = |path: &'static str, key: bool| {
+        let mut request = order("k", "{}");
+        if !key {
+            request.headers_mut().remove("idempotency-key");
+        }
+        *request.uri_mut() = path.parse().unwrap();
+        app.clone().oneshot(request)
+    };
+    assert_eq!(send("/orders", false).await.unwrap().status(), StatusCode::BAD_REQUEST);
+    assert_eq!(text(send("/notes", false).await.unwrap()).await.2, "note");
+    assert_eq!(text(send("/orders", true).await.unwrap()).await.2, "order");
+    assert_eq!(
+        send("/notes", true).await.unwrap().status(),
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "one store: the key belongs to the order"
+    );
+    assert_eq!(text(send("/free", true).await.unwrap()).await.2, "free");
+}
+
+/// `route_layer` leaves unknown paths to the router: a 404 of the router claims no key.
+#[tokio::test]
+async fn a_route_layer_guards_routes_and_not_the_fallback() {
+    let idempotency = Idempotency::builder(MemoryStore::new()).require_key().build().unwrap();
+    let app: Router =
+        Router::new().route("/orders", text_of("order")).route_layer(IdempotencyLayer::new(idempotency));
+    let mut unknown = order("k", "{}");
+    *unknown.uri_mut() = "/nowhere".parse().unwrap();
+    assert_eq!(app.clone().oneshot(unknown).await.unwrap().status(), StatusCode::NOT_FOUND);
+    assert_eq!(text(app.oneshot(order("k", "{}")).await.unwrap()).await.2, "order");
+}
