@@ -3,7 +3,7 @@
 use semel_testkit::wire;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Act, SHORT, Upstream, answer, get, post, silent, start};
+use crate::support::{Act, PATIENCE, SHORT, Upstream, answer, get, post, silent, start};
 
 #[tokio::test]
 async fn every_byte_passes_in_both_directions() {
@@ -185,20 +185,30 @@ async fn continue_is_said_only_when_somebody_will_read() {
     assert_eq!(gateway.connect().await.ask(expecting).await.status(), 502);
 }
 
-/// A body goes through in pieces: a gateway that collected it would run out of memory on the next one.
+/// A body goes through in pieces: a gateway that collected it would run out of memory on the next one. While the
+/// client does not read, the application cannot write more than the sockets on the way hold.
 #[tokio::test]
 async fn a_large_body_is_not_collected() {
-    const SIZE: usize = 10 << 20;
-    let upstream = Upstream::start(|_| {
-        Act::Take(Box::new(|mut stream| {
+    const SIZE: usize = 128 << 20;
+    const PIECE: usize = 64 << 10;
+    let (stalled, mut stalls) = tokio::sync::watch::channel(None);
+    let stalled = std::sync::Arc::new(stalled);
+    let upstream = Upstream::start(move |_| {
+        let stalled = std::sync::Arc::clone(&stalled);
+        Act::Take(Box::new(move |mut stream| {
             Box::pin(async move {
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
                 stream.write_all(head.as_bytes()).await.unwrap();
-                // Fails once the gateway has gone.
-                let piece = vec![7; 64 << 10];
-                let mut left = SIZE;
-                while left > 0 && stream.write_all(&piece).await.is_ok() {
-                    left -= piece.len();
+                let piece = vec![7; PIECE];
+                for sent in (0..SIZE).step_by(PIECE) {
+                    let mut writing = std::pin::pin!(stream.write_all(&piece));
+                    let written = if let Ok(written) = tokio::time::timeout(SHORT, &mut writing).await {
+                        written
+                    } else {
+                        stalled.send_if_modified(|stall| stall.replace(sent).is_none());
+                        writing.await
+                    };
+                    written.unwrap();
                 }
             })
         }))
@@ -209,9 +219,10 @@ async fn a_large_body_is_not_collected() {
     let mut client = gateway.connect().await;
     client.send(get("/")).await;
     assert_eq!(client.head().await.status(), 200);
-    // While the client does not read, the gateway stops reading, too: the application is held up by the
-    // kernel's buffers and not done.
-    assert!(upstream.open() == 1);
-    let body = client.exactly(SIZE).await;
-    assert!(body.iter().all(|byte| *byte == 7));
+    let waiting = stalls.wait_for(Option::is_some);
+    let sent = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
+    assert!(sent < SIZE / 4, "{sent} bytes were taken from the application");
+    for _ in 0..SIZE / PIECE {
+        assert!(client.exactly(PIECE).await.iter().all(|byte| *byte == 7));
+    }
 }
