@@ -94,10 +94,10 @@ impl<B: RequestBody> Connection<B> {
         }
     }
 
-    /// Whether it can be kept for another request, now that the answer is complete.
+    /// Whether it can be kept for another request, now that request and answer are complete.
     pub(crate) fn settles(&mut self) -> bool {
         self.drive(&mut Context::from_waker(Waker::noop()));
-        self.driver.is_some() && self.wire.upload() == Upload::Done
+        self.driver.is_some()
     }
 
     /// Goes on in a task of its own, for an answer that began before its request ended: both go on at their
@@ -141,4 +141,26 @@ fn builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder.max_headers(limits.headers).max_header_size(limits.header_bytes);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// The application has closed it, and the runtime has not looked since: a request written now would be
+    /// lost, and nobody could say whether it was read.
+    #[tokio::test]
+    async fn a_connection_that_was_just_closed_is_not_fresh() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        let mut connection =
+            Connection::<Full<bytes::Bytes>>::open(stream, &Limits::default()).await.unwrap();
+        assert!(connection.is_fresh().await);
+        drop(peer);
+        // Neither of these lets the runtime look.
+        assert!(!connection.is_fresh().await);
+    }
 }

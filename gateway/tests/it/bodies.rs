@@ -95,6 +95,32 @@ async fn both_bodies_stream_at_once() {
     assert_eq!(client.exactly(5).await, b"0\r\n\r\n");
 }
 
+/// An application that answers before it has read: a client that writes all before it reads must not be held up
+/// by its own answer.
+#[tokio::test]
+async fn a_large_answer_does_not_hold_up_a_large_request() {
+    const SIZE: usize = 32 << 20;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let upstream = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (reading, mut writing) = stream.split();
+        let mut reading = tokio::io::BufReader::new(reading);
+        wire::read_head(&mut reading).await.unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
+        writing.write_all(head.as_bytes()).await.unwrap();
+        let body = vec![7; SIZE];
+        let mut sink = tokio::io::sink();
+        let (_, _) = tokio::join!(writing.write_all(&body), tokio::io::copy(&mut reading, &mut sink));
+    });
+    let gateway = start(&upstream, |_| {});
+    let mut client = gateway.connect().await;
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n")).await;
+    let body = vec![8; SIZE];
+    tokio::time::timeout(PATIENCE, client.send(&body)).await.expect("the request goes through");
+    assert_eq!(client.answer().await.body.len(), SIZE);
+}
+
 /// An application that sends each byte of a chunked body back at once.
 async fn duplex() -> std::net::SocketAddr {
     use tokio::io::AsyncReadExt;
