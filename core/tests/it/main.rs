@@ -4,5 +4,6 @@
 mod codec;
 mod fingerprints;
 mod keys;
+mod policy_page;
 mod problems;
 mod scopes;

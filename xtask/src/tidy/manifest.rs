@@ -17,6 +17,7 @@ const CRATES: &[(&str, u8)] = &[
     ("semel-testkit", 7),
     ("semel-e2e", 8),
     ("semel-bench", 8),
+    ("semel-example-axum-hello", 8),
     ("xtask", 9),
 ];
 

@@ -1,6 +1,7 @@
 //! Checks what no compiler does. Each rule is a function over a [`Tree`]; its test sees it fail.
 
 mod code;
+mod docs;
 mod manifest;
 mod rules;
 mod text;
@@ -27,6 +28,8 @@ const RULES: &[(&str, Rule)] = &[
     ("a page for each problem", text::a_page_for_each_problem),
     ("the changelog has Unreleased", text::changelog_has_unreleased),
     ("links lead somewhere", text::links_lead_somewhere),
+    ("named tests exist", docs::named_tests_exist),
+    ("the README shows the example", docs::readme_shows_the_example),
 ];
 
 pub(crate) fn run(root: &Path) -> Exit {
