@@ -180,12 +180,17 @@ impl GatewayConfig {
     }
 }
 
+impl Limits {
+    /// What the parser takes when nothing is set. Setting it costs an allocation a message.
+    pub(crate) const PARSER_HEADERS: usize = 100;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
             header_bytes: 64 * 1024,
-            headers: 100,
+            headers: Self::PARSER_HEADERS,
             http2_streams: 100,
             upstream_requests: 4096,
             upstream_idle: 256,

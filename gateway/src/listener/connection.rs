@@ -83,11 +83,14 @@ where
     S::Future: Send + 'static,
     R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let connection = http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    if settings.limits.headers != Limits::PARSER_HEADERS {
+        builder.max_headers(settings.limits.headers);
+    }
+    let connection = builder
         .timer(TokioTimer::new())
         // It also runs between requests; the time of a head alone is bounded by the guard.
         .header_read_timeout(settings.timeouts.keep_alive)
-        .max_headers(settings.limits.headers)
         .max_header_size(settings.limits.header_bytes)
         .max_buf_size(settings.limits.header_bytes.max(64 * 1024))
         .serve_connection(TokioIo::new(guard), service)

@@ -139,7 +139,10 @@ pub(crate) async fn upgrade<B: RequestBody>(
 
 fn builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.max_headers(limits.headers).max_header_size(limits.header_bytes);
+    builder.max_header_size(limits.header_bytes);
+    if limits.headers != Limits::PARSER_HEADERS {
+        builder.max_headers(limits.headers);
+    }
     builder
 }
 
