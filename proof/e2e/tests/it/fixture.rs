@@ -1,0 +1,111 @@
+//! Hosts that scenarios run over. A new kind of host is one more constructor here and one more line in
+//! `on_every_host!`.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+
+use axum::Router;
+use semel_core::policy::PolicyBuilder;
+use semel_core::store::AnyStore;
+use semel_store_memory::MemoryStore;
+use semel_testkit::wire::Message;
+use semel_tower::{Idempotency, IdempotencyLayer};
+use tokio::net::TcpListener;
+
+use crate::app::App;
+use crate::client::{Connection, PATIENCE, Try};
+
+/// Changes the rules of both routes from their defaults.
+pub(crate) type Rules = fn(PolicyBuilder) -> PolicyBuilder;
+
+/// A server with the application behind Semel: `POST /orders` requires a key, `POST /notes` and
+/// `PATCH /orders/{id}` accept one.
+pub(crate) struct Host {
+    pub(crate) base: SocketAddr,
+    pub(crate) app: App,
+}
+
+impl Host {
+    /// How often the application really did something.
+    pub(crate) fn effects(&self) -> usize {
+        self.app.effects()
+    }
+
+    /// Sends a request over a connection of its own.
+    pub(crate) async fn send(&self, request: &Try) -> Message {
+        self.open().await.ask(request).await
+    }
+
+    pub(crate) async fn open(&self) -> Connection {
+        Connection::open(self.base).await
+    }
+
+    /// Sends in the background.
+    pub(crate) fn start(&self, request: &Try) -> tokio::task::JoinHandle<Message> {
+        let (base, request) = (self.base, request.clone());
+        tokio::spawn(async move { Connection::open(base).await.ask(&request).await })
+    }
+
+    /// Waits until the application has done this much.
+    pub(crate) async fn reaches(&self, effects: usize) {
+        let reached = async {
+            while self.effects() < effects {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.expect("the application was not reached in time");
+    }
+}
+
+/// How a host is started.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind(fn(AnyStore, Rules) -> Starting);
+
+type Starting = Pin<Box<dyn Future<Output = Host> + Send>>;
+
+impl Kind {
+    pub(crate) async fn start(self) -> Host {
+        self.start_with(|rules| rules).await
+    }
+
+    pub(crate) async fn start_with(self, rules: Rules) -> Host {
+        self.start_on(AnyStore::new(MemoryStore::new()), rules).await
+    }
+
+    pub(crate) async fn start_on(self, store: AnyStore, rules: Rules) -> Host {
+        (self.0)(store, rules).await
+    }
+}
+
+/// `axum::serve` on a loopback socket, with a layer a route.
+pub(crate) const AXUM: Kind = Kind(|store, rules| Box::pin(axum_host(store, rules)));
+
+async fn axum_host(store: AnyStore, rules: Rules) -> Host {
+    let app = App::new();
+    let accepts = Idempotency::builder_any(store).build().unwrap().route(rules).unwrap();
+    let requires = accepts.route(PolicyBuilder::require_key).unwrap();
+    let guard = |routes: Router, rules: Idempotency| routes.layer(IdempotencyLayer::new(rules));
+    let router = guard(app.orders(), requires)
+        .merge(guard(app.notes(), accepts.clone()))
+        .merge(guard(app.order(), accepts));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Host { base, app }
+}
+
+/// Runs scenarios over every kind of host. One that is not listed is dead code, and the compiler says so.
+macro_rules! on_every_host {
+    ($($scenario:ident),* $(,)?) => {
+        mod axum {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $scenario() {
+                    super::$scenario($crate::fixture::AXUM).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_every_host;

@@ -1,0 +1,9 @@
+//! Scenarios over every host, from outside: sockets in, effects counted at the application.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod app;
+mod client;
+mod draft;
+mod edges;
+mod fixture;
