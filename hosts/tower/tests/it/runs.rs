@@ -10,6 +10,8 @@ use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt as _, Full};
+use semel_store_memory::MemoryStore;
+use semel_tower::core::policy::PolicyBuilder;
 use semel_tower::core::record::State;
 use semel_tower::{Address, Idempotency, IdempotencyLayer};
 use tokio::sync::Semaphore;
@@ -113,6 +115,37 @@ async fn a_body_that_panics_while_it_is_read_leaves_the_outcome_unknown() {
     let again = Seen::of(service.oneshot(order("k")).await.unwrap()).await;
     assert_eq!((again.status.as_u16(), again.code()), (409, "outcome-unknown".to_owned()));
     assert_eq!(effects.count(), 1);
+}
+
+/// A store that takes no claim stops the route, unless the route says that running twice is the lesser harm.
+#[tokio::test]
+async fn a_store_that_takes_no_claim_refuses_or_runs_unguarded_as_the_route_says() {
+    let effects = Effects::default();
+    let ran = effects.clone();
+    let tell = service_fn(move |request: Request<Full<Bytes>>| {
+        ran.take();
+        async move {
+            let attempt = request.headers().contains_key("idempotency-attempt");
+            let body = request.into_body().collect().await?.to_bytes();
+            Ok::<_, Infallible>(Response::new(format!("{attempt} {}", body.len())))
+        }
+    });
+    let full = MemoryStore::builder().max_entries(1).build();
+    let closed = Idempotency::builder(full).build().unwrap();
+    let open = closed.route(PolicyBuilder::fail_open).unwrap();
+    let [closed, open] = [closed, open].map(|rules| IdempotencyLayer::new(rules).layer(tell.clone()));
+    assert_eq!(Seen::of(closed.clone().oneshot(order("k1")).await.unwrap()).await.text(), "true 2");
+    let refused = Seen::of(closed.clone().oneshot(order("k2")).await.unwrap()).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (503, "store-unavailable".to_owned()));
+    assert_eq!(effects.count(), 1);
+    for effect in 2..=3 {
+        let ran = Seen::of(open.clone().oneshot(order("k2")).await.unwrap()).await;
+        assert_eq!((ran.text(), ran.replayed(), effects.count()), ("false 2", false, effect));
+    }
+    assert!(
+        Seen::of(open.oneshot(order("k1")).await.unwrap()).await.replayed(),
+        "what it knows it still replays"
+    );
 }
 
 /// An answer that breaks off half-way is none: nothing of it is sent as if it were whole.
