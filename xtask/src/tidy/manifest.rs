@@ -18,6 +18,7 @@ const CRATES: &[(&str, u8)] = &[
     ("semel-e2e", 8),
     ("semel-bench", 8),
     ("semel-example-axum-hello", 8),
+    ("semel-example-reconcile", 8),
     ("xtask", 9),
 ];
 
