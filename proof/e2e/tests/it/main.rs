@@ -7,3 +7,4 @@ mod client;
 mod draft;
 mod edges;
 mod fixture;
+mod proxy;

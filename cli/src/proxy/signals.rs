@@ -1,13 +1,12 @@
-//! SIGTERM and Ctrl-C.
+//! The first signal asks for a graceful end, the second one ends the program at once.
 
 use std::future::Future;
 
 use crate::exit::{Exit, Fault};
 
-/// Asks for a graceful end at the first signal, and ends the program at once at the second one. Listens from
-/// now on; the future is ready at the first signal.
-pub(crate) fn graceful() -> Result<impl Future<Output = ()> + Send, Fault> {
-    let mut signals = Signals::listen()?;
+/// Listens from now on. The future is ready at the first signal.
+pub(super) fn listen() -> Result<impl Future<Output = ()> + Send, Fault> {
+    let mut signals = Signals::new().map_err(|error| Fault::system("cannot listen for signals", &error))?;
     Ok(async move {
         signals.next().await;
         tracing::info!("ending gracefully; a second signal ends at once");
@@ -19,22 +18,20 @@ pub(crate) fn graceful() -> Result<impl Future<Output = ()> + Send, Fault> {
     })
 }
 
-/// The signals that ask a program to end.
 #[cfg(unix)]
-pub(crate) struct Signals {
+struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Signals {
-    pub(crate) fn listen() -> Result<Self, Fault> {
+    fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| signal(kind).map_err(|error| Fault::system("cannot listen for signals", &error));
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -42,18 +39,17 @@ impl Signals {
     }
 }
 
-/// The signals that ask a program to end.
 #[cfg(not(unix))]
-pub(crate) struct Signals;
+struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    #[expect(clippy::unnecessary_wraps, reason = "on other systems it can fail")]
-    pub(crate) fn listen() -> Result<Self, Fault> {
+    #[expect(clippy::unnecessary_wraps, reason = "the other systems' can fail")]
+    fn new() -> std::io::Result<Self> {
         Ok(Self)
     }
 
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

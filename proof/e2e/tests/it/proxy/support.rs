@@ -1,0 +1,165 @@
+//! What the scenarios share: a shop that counts, `semel proxy` before it, and `semel keys` beside it.
+
+use std::time::Duration;
+
+use semel_testkit::client::{Ask, post};
+use semel_testkit::program::{self, Proxy};
+use semel_testkit::upstream::PATIENCE;
+use semel_testkit::wire::Message;
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(super) use super::shop::{
+    GATE_THEN_HEED, GATE_THEN_ORDER, LARGE, LARGE_ORDERS, ORDER_THEN_GATE, ORDERS, Shop, WORK,
+};
+
+/// A request with a key of its own.
+#[derive(Clone)]
+pub(super) struct Sent {
+    pub(super) key: String,
+    pub(super) ask: Ask,
+}
+
+/// So many orders, each under a key that begins with `name`.
+pub(super) fn fresh(path: &str, name: &str, count: usize) -> Vec<Sent> {
+    (0..count).map(|number| one(path, &format!("{name}-{number:04}-5f1d7e84a6"))).collect()
+}
+
+/// One order under this key.
+pub(super) fn one(path: &str, key: &str) -> Sent {
+    Sent { ask: post(path, key, r#"{"item": 7}"#), key: key.to_owned() }
+}
+
+pub(super) fn keys(sent: &[Sent]) -> impl Iterator<Item = &str> + Clone {
+    sent.iter().map(|sent| sent.key.as_str())
+}
+
+/// A store in a folder of its own, and the flags of the proxies that use it.
+pub(super) struct Place {
+    folder: TempDir,
+    flags: Vec<String>,
+    upstream: String,
+}
+
+impl Place {
+    /// A SQLite file at its default durability, before this upstream, with these flags.
+    pub(super) fn new(upstream: &str, flags: &[&str]) -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            upstream: upstream.to_owned(),
+        }
+    }
+
+    pub(super) fn file(&self) -> std::path::PathBuf {
+        self.folder.path().join("semel.db")
+    }
+
+    pub(super) fn store(&self) -> String {
+        format!("sqlite:{}", self.file().display())
+    }
+
+    pub(super) fn flags(&self) -> Vec<String> {
+        let mut flags =
+            vec!["--upstream".to_owned(), self.upstream.clone(), "--store".to_owned(), self.store()];
+        flags.extend_from_slice(&self.flags);
+        flags
+    }
+
+    pub(super) async fn proxy(&self) -> Proxy {
+        Proxy::start(self.flags()).await.unwrap()
+    }
+
+    /// `semel keys` with these arguments and `--json`.
+    pub(super) async fn keys(&self, args: &[&str]) -> Value {
+        let args: Vec<&str> = ["keys"].iter().chain(args).copied().collect();
+        let output =
+            program::run(args.into_iter().chain(["--json", "--store", &self.store()])).await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The ids of the records in this state.
+    pub(super) async fn listed(&self, state: &str) -> Vec<String> {
+        let page = self.keys(&["list", "--state", state, "--limit", "10000"]).await;
+        assert_eq!(page["next"], Value::Null);
+        let records = page["records"].as_array().unwrap();
+        records.iter().map(|record| record["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The id of the record of this key.
+    pub(super) async fn id(&self, key: &str) -> String {
+        let record = self.keys(&["show", "--key", key, "--upstream", &self.upstream]).await;
+        record["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Settles a record by hand: nothing happened.
+    pub(super) async fn resolve_not_applied(&self, key: &str) {
+        let resolved =
+            self.keys(&["resolve", "--key", key, "--upstream", &self.upstream, "--not-applied"]).await;
+        assert_eq!(resolved["resolved"], true, "{resolved}");
+    }
+}
+
+/// Sends a request again until it is no longer answered that the first one runs.
+pub(super) async fn once_not_in_flight(proxy: &Proxy, ask: &Ask) -> Message {
+    until(async || {
+        let answer = ask.send(proxy.address()).await.unwrap();
+        (code(&answer) != "in-flight").then_some(answer)
+    })
+    .await
+}
+
+/// Looks again until there is something to see.
+pub(super) async fn until<T>(look: impl AsyncFn() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(2 * PATIENCE, looking).await.expect("seen in time")
+}
+
+/// The problem's code, or nothing if the answer is none.
+pub(super) fn code(answer: &Message) -> String {
+    let problem: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    problem["code"].as_str().unwrap_or_default().to_owned()
+}
+
+/// A problem with this status and code, and the advice that belongs to it.
+#[track_caller]
+pub(super) fn assert_problem(answer: &Message, status: u16, expected: &str, retry: &str) {
+    assert_eq!((answer.status(), code(answer).as_str()), (status, expected), "{}", answer.text());
+    let problem: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(problem["retry"], retry, "{problem}");
+    assert!(!problem["detail"].as_str().unwrap_or_default().is_empty(), "{problem}");
+}
+
+/// The replay of this first answer: status line, fields in their order and body.
+#[track_caller]
+pub(super) fn assert_replay(first: &Message, replay: &Message) {
+    assert_eq!(first.one("idempotency-replayed"), None);
+    assert_eq!(replay.one("idempotency-replayed"), Some("true"), "{replay:?}");
+    assert_same(first, replay);
+}
+
+/// The same answer, whether it is replayed or not.
+#[track_caller]
+pub(super) fn assert_same(one: &Message, other: &Message) {
+    assert_eq!(one.start, other.start);
+    assert_eq!(kept(one), kept(other));
+    assert!(one.body == other.body, "bodies of {} and {} bytes", one.body.len(), other.body.len());
+    assert_eq!(one.trailers, other.trailers);
+}
+
+/// Without what says when, and over which connection, the answer was sent.
+fn kept(answer: &Message) -> Vec<(String, String)> {
+    const NOT_KEPT: [&str; 5] =
+        ["date", "connection", "idempotency-replayed", "access-control-expose-headers", "via"];
+    let kept = |name: &str| !NOT_KEPT.contains(&name.to_ascii_lowercase().as_str());
+    let fields = answer.fields.iter().filter(|(name, _)| kept(name));
+    fields.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
+}
