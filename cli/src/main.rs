@@ -1,11 +1,13 @@
 //! Semel's command line.
 
 mod args;
+mod demo;
 mod exit;
 mod keys;
 mod logs;
 mod out;
 mod proxy;
+mod signals;
 mod store;
 mod units;
 mod upstream;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<exit::Exit, Fault> {
     match cli.command {
+        Command::Demo(args) => demo::run(&args),
         Command::Proxy(args) => proxy::run(&args),
         Command::Keys(args) => keys::run(*args),
     }

@@ -5,9 +5,11 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use semel_core::problem::{Code, Docs, Problem};
 use tower_service::Service;
 
 use crate::upstream::{RequestBody, ResponseBody, UpstreamError, UpstreamErrorKind};
@@ -40,7 +42,8 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        AnsweringFuture { future: self.inner.call(request) }
+        let accept = request.headers().get(ACCEPT).cloned();
+        AnsweringFuture { future: self.inner.call(request), accept }
     }
 }
 
@@ -50,6 +53,7 @@ pin_project_lite::pin_project! {
     pub struct AnsweringFuture<F> {
         #[pin]
         future: F,
+        accept: Option<HeaderValue>,
     }
 }
 
@@ -61,21 +65,48 @@ where
     type Output = Result<Response<ResponseBody<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(self.project().future.poll(cx));
-        Poll::Ready(Ok(outcome.unwrap_or_else(|error| problem(&error))))
+        let this = self.project();
+        let outcome = ready!(this.future.poll(cx));
+        Poll::Ready(Ok(outcome.unwrap_or_else(|error| failed(&error, this.accept.take()))))
     }
 }
 
-fn problem<B: RequestBody>(error: &UpstreamError) -> Response<ResponseBody<B>> {
+fn failed<B: RequestBody>(error: &UpstreamError, accept: Option<HeaderValue>) -> Response<ResponseBody<B>> {
     tracing::warn!(%error, source = error.source_text(), "request not forwarded");
-    let status = match error.kind() {
-        UpstreamErrorKind::RequestBody => StatusCode::BAD_REQUEST,
-        UpstreamErrorKind::RequestBodyTimeout => StatusCode::REQUEST_TIMEOUT,
-        UpstreamErrorKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-        UpstreamErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
-        UpstreamErrorKind::ResponseTimeout | UpstreamErrorKind::BodyTimeout => StatusCode::GATEWAY_TIMEOUT,
-        _ => StatusCode::BAD_GATEWAY,
+    let mut response = match error.kind() {
+        UpstreamErrorKind::Unreachable | UpstreamErrorKind::Refused | UpstreamErrorKind::ConnectTimeout => {
+            unreachable(error, accept)
+        }
+        UpstreamErrorKind::RequestBody => blank(error, StatusCode::BAD_REQUEST),
+        UpstreamErrorKind::RequestBodyTimeout => blank(error, StatusCode::REQUEST_TIMEOUT),
+        UpstreamErrorKind::Overloaded => blank(error, StatusCode::SERVICE_UNAVAILABLE),
+        UpstreamErrorKind::Unsupported => blank(error, StatusCode::NOT_IMPLEMENTED),
+        UpstreamErrorKind::ResponseTimeout | UpstreamErrorKind::BodyTimeout => {
+            blank(error, StatusCode::GATEWAY_TIMEOUT)
+        }
+        _ => blank(error, StatusCode::BAD_GATEWAY),
     };
+    response.extensions_mut().insert(error.failure());
+    response
+}
+
+/// Nothing was sent: the same problem that a guarded request gets.
+fn unreachable<B: RequestBody>(
+    error: &UpstreamError,
+    accept: Option<HeaderValue>,
+) -> Response<ResponseBody<B>> {
+    let mut asked = HeaderMap::new();
+    if let Some(accept) = accept {
+        asked.insert(ACCEPT, accept);
+    }
+    let problem = Problem::new(Code::UpstreamUnreachable)
+        .with_detail(error.to_string())
+        .with_retry_after(Duration::from_secs(1));
+    problem.render(&asked, &Docs::default()).map(ResponseBody::full)
+}
+
+/// A failure that the status says all about (RFC 9457, section 4.2.1).
+fn blank<B: RequestBody>(error: &UpstreamError, status: StatusCode) -> Response<ResponseBody<B>> {
     // Every text here is a constant without a quote.
     let title = status.canonical_reason().unwrap_or_default();
     let body = format!(
@@ -84,7 +115,6 @@ fn problem<B: RequestBody>(error: &UpstreamError) -> Response<ResponseBody<B>> {
     );
     let mut response = Response::new(ResponseBody::full(body));
     *response.status_mut() = status;
-    response.extensions_mut().insert(error.failure());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -55,9 +55,10 @@ pub struct Limits {
 pub struct Timeouts {
     /// Resolving the application's name and connecting to it. Default 3 s.
     pub connect: Duration,
-    /// From the end of a request to the head of its answer. Default 60 s.
+    /// From the end of a request to the head of its answer, and for a request body that stands still. Default
+    /// 60 s.
     pub response: Duration,
-    /// A body that stands still, either way. Default 60 s.
+    /// An answer's body that stands still. Default 60 s.
     pub body_idle: Duration,
     /// From the first byte of a request's head to its last. Default 10 s.
     pub header_read: Duration,

@@ -1,5 +1,6 @@
 //! The command line as data: every flag is defined once, with its help, its default and its variable.
 
+mod demo;
 mod keys;
 mod proxy;
 
@@ -8,6 +9,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::exit::Exit;
 
+pub(crate) use demo::DemoArgs;
 pub(crate) use keys::{DeleteArgs, KeysArgs, KeysCommand, ListArgs, ResolveArgs, ShowArgs, StoreArgs, Which};
 
 pub(crate) use proxy::{
@@ -34,6 +36,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Demo(DemoArgs),
     Proxy(Box<ProxyArgs>),
     Keys(Box<KeysArgs>),
 }

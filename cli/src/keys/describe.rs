@@ -160,8 +160,9 @@ pub(super) fn retry_gets(view: &RecordView) -> String {
         }
         (State::InFlight, _) => "409 in-flight while the first run goes on".to_owned(),
         (State::Completed, _) => match view.status {
+            Some(status) if view.body_bytes > 0 => format!("the kept answer: {status}"),
             Some(status) => {
-                format!("the kept answer, {status}, if its body is kept; else 409 replay-unavailable")
+                format!("the kept answer: {status}; 409 replay-unavailable if its body is not kept")
             }
             None => "409 replay-unavailable: it was done, and there is no answer to send".to_owned(),
         },

@@ -2,7 +2,6 @@
 
 mod banner;
 mod settings;
-mod signals;
 
 use semel_core::policy::PolicyBuilder;
 use semel_core::store::AnyStore;
@@ -12,7 +11,7 @@ use semel_gateway::{Gateway, GatewayError};
 use crate::args::ProxyArgs;
 use crate::exit::{Exit, Fault};
 use crate::store::StoreUrl;
-use crate::{logs, out, upstream};
+use crate::{logs, out, signals, upstream};
 
 pub(crate) fn run(args: &ProxyArgs) -> Result<Exit, Fault> {
     // Everything that can be wrong is found before anything is written: first the words, then the addresses,
@@ -44,7 +43,7 @@ async fn serve(
         builder = builder.max_per_peer(most.get());
     }
     let idempotency = builder.build().map_err(|error| build_fault(&error))?;
-    let signals = signals::listen()?;
+    let signals = signals::graceful()?;
     let facts = banner::Facts {
         listen: gateway.local_addr(),
         admin: gateway.admin_addr(),

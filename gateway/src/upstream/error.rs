@@ -44,7 +44,7 @@ pub enum UpstreamErrorKind {
     BodyTimeout,
     /// The request's own body failed: its client hung up, or sent a malformed one.
     RequestBody,
-    /// The request's own body stood still for [`Timeouts::body_idle`](crate::Timeouts::body_idle).
+    /// The request's own body stood still for [`Timeouts::response`](crate::Timeouts::response).
     RequestBodyTimeout,
     /// The gateway does not forward such requests, `CONNECT` for one.
     Unsupported,

@@ -86,6 +86,8 @@ async fn nobody_listening_is_502_and_nothing_was_sent() {
     let gateway = start(&url, |_| {});
     let answer = gateway.connect().await.ask(post("/orders", "1")).await;
     assert_eq!(answer.status(), 502);
+    // The same problem that a guarded request gets: clients switch on its code.
+    assert!(answer.text().contains(r#""code":"upstream-unreachable""#), "{}", answer.text());
     assert!(answer.text().contains("refused the connection"), "{}", answer.text());
 }
 

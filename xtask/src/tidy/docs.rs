@@ -23,22 +23,26 @@ pub(crate) fn named_tests_exist(tree: &Tree, findings: &mut Vec<Finding>) {
     }
 }
 
-/// What a reader copies from the README is what is compiled and tested.
-pub(crate) fn readme_shows_the_example(tree: &Tree, findings: &mut Vec<Finding>) {
-    const README: &str = "README.md";
-    const EXAMPLE: &str = "examples/axum-hello/src/main.rs";
-    let readme = tree.get(README).unwrap_or_default();
-    let example = tree.get(EXAMPLE).unwrap_or_default();
-    let mut shown = 0;
-    for part in readme.split("```rust\n").skip(1) {
-        let code = part.split("```").next().unwrap_or_default();
-        shown += 1;
-        if code.trim().is_empty() || !example.contains(code) {
-            add(findings, README, 1, format!("shows Rust code that is not in {EXAMPLE}"));
+/// What a reader copies from a page is what is compiled and tested.
+pub(crate) fn pages_show_the_examples(tree: &Tree, findings: &mut Vec<Finding>) {
+    const PAGES: &[(&str, &str)] = &[
+        ("README.md", "examples/axum-hello/src/main.rs"),
+        ("docs/operating.md", "examples/reconcile/src/main.rs"),
+    ];
+    for (page, example) in PAGES {
+        let text = tree.get(page).unwrap_or_default();
+        let source = tree.get(example).unwrap_or_default();
+        let mut shown = 0;
+        for part in text.split("```rust").skip(1) {
+            let code = part.split("```").next().unwrap_or_default().trim_start();
+            shown += 1;
+            if code.is_empty() || !source.contains(code) {
+                add(findings, page, 1, format!("shows Rust code that is not in {example}"));
+            }
         }
-    }
-    if shown == 0 {
-        add(findings, README, 1, format!("shows nothing of {EXAMPLE}"));
+        if shown == 0 {
+            add(findings, page, 1, format!("shows nothing of {example}"));
+        }
     }
 }
 
@@ -70,11 +74,21 @@ mod tests {
     }
 
     #[test]
-    fn a_readme_that_left_its_example_is_found() {
-        let readme = ("README.md", "# x\n```rust\nfn main() {}\n```\n");
-        let example = |text| ("examples/axum-hello/src/main.rs", text);
-        assert!(found(readme_shows_the_example, &[readme, example("//! d\nfn main() {}\n")]).is_empty());
-        assert_eq!(found(readme_shows_the_example, &[readme, example("fn main() { run() }\n")]).len(), 1);
-        assert_eq!(found(readme_shows_the_example, &[("README.md", "no code"), example("")]).len(), 1);
+    fn a_page_that_left_its_example_is_found() {
+        let block = |code: &str| format!("# x\n```rust\n{code}\n```\n");
+        let (readme, operating) = (block("fn main() {}"), block("fn settle() {}"));
+        let found_with = |hello: &str, reconcile: &str| {
+            let files = [
+                ("README.md", readme.as_str()),
+                ("docs/operating.md", operating.as_str()),
+                ("examples/axum-hello/src/main.rs", hello),
+                ("examples/reconcile/src/main.rs", reconcile),
+            ];
+            found(pages_show_the_examples, &files)
+        };
+        assert!(found_with("//! d\nfn main() {}\n", "use x;\nfn settle() {}\n").is_empty());
+        assert_eq!(found_with("fn main() { run() }\n", "fn settle() {}\n"), ["README.md:1"]);
+        assert_eq!(found_with("fn main() {}\n", ""), ["docs/operating.md:1"]);
+        assert_eq!(found(pages_show_the_examples, &[("README.md", "no code")]).len(), 2);
     }
 }

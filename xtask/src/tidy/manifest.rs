@@ -9,8 +9,8 @@ const CRATES: &[(&str, u8)] = &[
     ("semel-store-sqlite", 1),
     ("semel-driver", 1),
     ("semel-tower", 2),
-    ("semel", 3),
-    ("semel-gateway", 4),
+    ("semel-gateway", 3),
+    ("semel", 4),
     ("semel-cli", 5),
     // What proves it may use all of it, and nothing that ships may use the proof.
     ("semel-conformance", 6),
@@ -18,6 +18,7 @@ const CRATES: &[(&str, u8)] = &[
     ("semel-e2e", 8),
     ("semel-bench", 8),
     ("semel-example-axum-hello", 8),
+    ("semel-example-reconcile", 8),
     ("xtask", 9),
 ];
 

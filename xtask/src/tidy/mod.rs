@@ -29,7 +29,7 @@ const RULES: &[(&str, Rule)] = &[
     ("the changelog has Unreleased", text::changelog_has_unreleased),
     ("links lead somewhere", text::links_lead_somewhere),
     ("named tests exist", docs::named_tests_exist),
-    ("the README shows the example", docs::readme_shows_the_example),
+    ("pages show the examples", docs::pages_show_the_examples),
 ];
 
 pub(crate) fn run(root: &Path) -> Exit {

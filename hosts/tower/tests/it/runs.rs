@@ -7,9 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body::Frame;
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt as _, Full};
+use semel_store_memory::MemoryStore;
+use semel_tower::core::policy::PolicyBuilder;
 use semel_tower::core::record::State;
-use semel_tower::{Address, IdempotencyLayer};
+use semel_tower::{Address, Idempotency, IdempotencyLayer};
 use tokio::sync::Semaphore;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tracing::Instrument as _;
@@ -89,6 +93,117 @@ async fn drain_waits_for_a_run_whose_client_has_gone_and_says_when_it_does_not_e
     let again = Seen::of(service.oneshot(order("k")).await.unwrap()).await;
     assert!(again.replayed());
     assert_eq!((again.text(), effects.count()), ("done", 1));
+}
+
+/// The task is lost, not the client: it is told that nobody knows, and so is its retry.
+#[tokio::test]
+async fn a_body_that_panics_while_it_is_read_leaves_the_outcome_unknown() {
+    let effects = Effects::default();
+    let ran = effects.clone();
+    let breaks = service_fn(move |_: Request<Full<Bytes>>| {
+        ran.take();
+        async {
+            let body = Full::<Bytes>::from("done").map_frame(|_| -> Frame<Bytes> { panic!("in the body") });
+            Ok::<_, Infallible>(Response::new(body))
+        }
+    });
+    let idempotency = memory();
+    let service = IdempotencyLayer::new(idempotency.clone()).layer(breaks);
+    let first = Seen::of(bounded(service.clone().oneshot(order("k"))).await.unwrap()).await;
+    assert_eq!((first.status.as_u16(), first.code()), (500, "outcome-unknown".to_owned()));
+    idempotency.drain(Duration::from_secs(20)).await.unwrap();
+    let again = Seen::of(service.oneshot(order("k")).await.unwrap()).await;
+    assert_eq!((again.status.as_u16(), again.code()), (409, "outcome-unknown".to_owned()));
+    assert_eq!(effects.count(), 1);
+}
+
+/// A store that takes no claim stops the route, unless the route says that running twice is the lesser harm.
+#[tokio::test]
+async fn a_store_that_takes_no_claim_refuses_or_runs_unguarded_as_the_route_says() {
+    let effects = Effects::default();
+    let ran = effects.clone();
+    let tell = service_fn(move |request: Request<Full<Bytes>>| {
+        ran.take();
+        async move {
+            let attempt = request.headers().contains_key("idempotency-attempt");
+            let body = request.into_body().collect().await?.to_bytes();
+            Ok::<_, Infallible>(Response::new(format!("{attempt} {}", body.len())))
+        }
+    });
+    let full = MemoryStore::builder().max_entries(1).build();
+    let closed = Idempotency::builder(full).build().unwrap();
+    let open = closed.route(PolicyBuilder::fail_open).unwrap();
+    let [closed, open] = [closed, open].map(|rules| IdempotencyLayer::new(rules).layer(tell.clone()));
+    assert_eq!(Seen::of(closed.clone().oneshot(order("k1")).await.unwrap()).await.text(), "true 2");
+    let refused = Seen::of(closed.clone().oneshot(order("k2")).await.unwrap()).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (503, "store-unavailable".to_owned()));
+    assert_eq!(effects.count(), 1);
+    for effect in 2..=3 {
+        let ran = Seen::of(open.clone().oneshot(order("k2")).await.unwrap()).await;
+        assert_eq!((ran.text(), ran.replayed(), effects.count()), ("false 2", false, effect));
+    }
+    assert!(
+        Seen::of(open.oneshot(order("k1")).await.unwrap()).await.replayed(),
+        "what it knows it still replays"
+    );
+}
+
+/// An answer that breaks off half-way is none: nothing of it is sent as if it were whole.
+#[tokio::test]
+async fn a_body_that_breaks_off_leaves_the_outcome_unknown_and_none_of_it_is_sent() {
+    let effects = Effects::default();
+    let ran = effects.clone();
+    let breaks = service_fn(move |_: Request<Full<Bytes>>| {
+        ran.take();
+        async {
+            let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(2);
+            sender.send_data(Bytes::from("half of")).await.unwrap();
+            sender.abort(std::io::Error::other("the connection broke"));
+            Ok::<_, Infallible>(Response::new(body))
+        }
+    });
+    let service = IdempotencyLayer::new(memory()).layer(breaks);
+    let first = Seen::of(bounded(service.clone().oneshot(order("k"))).await.unwrap()).await;
+    assert_eq!((first.status.as_u16(), first.code()), (500, "outcome-unknown".to_owned()));
+    let again = Seen::of(service.oneshot(order("k")).await.unwrap()).await;
+    assert_eq!((again.status.as_u16(), again.code()), (409, "outcome-unknown".to_owned()));
+    assert_eq!(effects.count(), 1);
+}
+
+/// A handler that hangs must not hold its client for ever; when it ends after all, its word counts.
+#[tokio::test]
+async fn past_max_run_the_client_is_told_and_a_late_answer_still_wins() {
+    let (effects, gate) = (Effects::default(), Arc::new(Semaphore::new(0)));
+    let (ran, held) = (effects.clone(), Arc::clone(&gate));
+    let hangs = service_fn(move |_: Request<Full<Bytes>>| {
+        let (ran, held) = (ran.clone(), Arc::clone(&held));
+        async move {
+            ran.take();
+            held.acquire().await.unwrap().forget();
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("late")))
+        }
+    });
+    let tested = Idempotency::test();
+    let idempotency = tested.builder.max_run(Duration::from_mins(1)).build().unwrap();
+    let service = IdempotencyLayer::new(idempotency.clone()).layer(hangs);
+    let client = tokio::spawn(service.clone().oneshot(order("k")));
+    effects.begun().await;
+    tested.clock.advance(Duration::from_secs(59)).await;
+    assert!(!client.is_finished());
+    tested.clock.advance(Duration::from_secs(3)).await;
+    let told = Seen::of(bounded(client).await.unwrap().unwrap()).await;
+    assert_eq!((told.status.as_u16(), told.code()), (500, "outcome-unknown".to_owned()));
+    let early = Seen::of(service.clone().oneshot(order("k")).await.unwrap()).await;
+    assert_eq!((early.status.as_u16(), early.code()), (409, "outcome-unknown".to_owned()));
+    gate.add_permits(1);
+    let drained = bounded(async {
+        while idempotency.running() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    drained.await;
+    let late = Seen::of(service.oneshot(order("k")).await.unwrap()).await;
+    assert_eq!((late.text(), late.replayed(), effects.count()), ("late", true, 1));
 }
 
 /// Logs of the handler without the request's span cannot be traced to the request.

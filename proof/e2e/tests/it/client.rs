@@ -4,6 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use semel_testkit::wire::{Message, read_message};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -127,6 +130,30 @@ impl Connection {
         let bodyless = request.start.starts_with("HEAD ");
         self.answer(bodyless).await.expect("the server hung up")
     }
+}
+
+/// Sends a JSON order over HTTP/2 with prior knowledge. What comes back is shown as HTTP/1.1 would have it.
+pub(crate) async fn order_over_http2(to: SocketAddr, key: &str, body: &'static str) -> Message {
+    let stream = TcpStream::connect(to).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post("http://shop.test/orders")
+        .header("idempotency-key", format!("\"{key}\""))
+        .header("content-type", "application/json")
+        .body(Full::<Bytes>::from(body))
+        .unwrap();
+    let answer =
+        tokio::time::timeout(PATIENCE, sender.send_request(request)).await.expect("no answer in time");
+    let (parts, body) = answer.unwrap().into_parts();
+    assert_eq!(parts.version, http::Version::HTTP_2);
+    let body = body.collect().await.unwrap().to_bytes().to_vec();
+    connection.abort();
+    let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let start = format!("HTTP/2 {}", parts.status.as_u16());
+    Message { start, fields: parts.headers.iter().map(field).collect(), body, ..Message::default() }
 }
 
 /// What tests look at in an answer.

@@ -6,7 +6,7 @@ use semel_core::fingerprint::{BodyMode, FingerprintSettings};
 use semel_core::store::{AnyStore, Quota};
 use semel_store_memory::{ManualClock, MemoryStore};
 
-use crate::client::{Look as _, Try};
+use crate::client::{Look as _, Try, order_over_http2};
 use crate::fixture::{Kind, on_every_host};
 
 const BODY: &str = r#"{"item":1}"#;
@@ -185,6 +185,26 @@ async fn e15_many_keys_each_run_once_and_a_quota_binds_its_caller_alone(on: Kind
     assert!(limited.send(&by("greedy", 0)).await.replayed(), "a quota counts new records only");
 }
 
+/// A client library may change its protocol between two tries, or race both: `Host` and `:authority` are one.
+async fn e18_both_versions_of_http_share_a_key(on: Kind) {
+    let host = on.start_with(|rules| rules.wait(Duration::from_secs(20))).await;
+    let mut tries = Vec::new();
+    for _ in 0..8 {
+        tries.push(host.start(&order()));
+        let base = host.base;
+        tries.push(tokio::spawn(async move { order_over_http2(base, KEY, BODY).await }));
+    }
+    let mut replayed = 0;
+    for one in tries {
+        let answer = one.await.unwrap();
+        assert_eq!((answer.status(), answer.member("order")), (201, "1".into()), "{answer:?}");
+        replayed += usize::from(answer.replayed());
+    }
+    assert_eq!((replayed, host.effects()), (15, 1));
+    let other = order_over_http2(host.base, KEY, r#"{"item":2}"#).await;
+    assert_eq!((other.status(), other.member("code")), (422, "key-reused".into()));
+}
+
 /// Joined by a proxy the two would be one valid key that neither sender meant.
 async fn e21_two_half_lines_are_not_joined(on: Kind) {
     let host = on.start().await;
@@ -288,6 +308,7 @@ on_every_host!(
     e13_a_replay_never_meets_the_precondition_again,
     e14_a_record_is_judged_by_the_settings_that_made_it,
     e15_many_keys_each_run_once_and_a_quota_binds_its_caller_alone,
+    e18_both_versions_of_http_share_a_key,
     e21_two_half_lines_are_not_joined,
     e22_numbers_are_compared_by_their_exact_value,
     e23_a_panic_leaves_the_outcome_unknown,

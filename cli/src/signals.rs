@@ -1,12 +1,13 @@
-//! The first signal asks for a graceful end, the second one ends the program at once.
+//! SIGTERM and Ctrl-C.
 
 use std::future::Future;
 
 use crate::exit::{Exit, Fault};
 
-/// Listens from now on. The future is ready at the first signal.
-pub(super) fn listen() -> Result<impl Future<Output = ()> + Send, Fault> {
-    let mut signals = Signals::new().map_err(|error| Fault::system("cannot listen for signals", &error))?;
+/// Asks for a graceful end at the first signal, and ends the program at once at the second one. Listens from
+/// now on; the future is ready at the first signal.
+pub(crate) fn graceful() -> Result<impl Future<Output = ()> + Send, Fault> {
+    let mut signals = Signals::listen()?;
     Ok(async move {
         signals.next().await;
         tracing::info!("ending gracefully; a second signal ends at once");
@@ -18,20 +19,22 @@ pub(super) fn listen() -> Result<impl Future<Output = ()> + Send, Fault> {
     })
 }
 
+/// The signals that ask a program to end.
 #[cfg(unix)]
-struct Signals {
+pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(crate) fn listen() -> Result<Self, Fault> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let listen = |kind| signal(kind).map_err(|error| Fault::system("cannot listen for signals", &error));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -39,17 +42,18 @@ impl Signals {
     }
 }
 
+/// The signals that ask a program to end.
 #[cfg(not(unix))]
-struct Signals;
+pub(crate) struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    #[expect(clippy::unnecessary_wraps, reason = "the other systems' can fail")]
-    fn new() -> std::io::Result<Self> {
+    #[expect(clippy::unnecessary_wraps, reason = "on other systems it can fail")]
+    pub(crate) fn listen() -> Result<Self, Fault> {
         Ok(Self)
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
