@@ -1,1 +1,171 @@
-//! A retried HTTP request runs once: the Idempotency-Key header for Rust servers.
+//! A retried HTTP request runs once: the `Idempotency-Key` header for Rust servers.
+//!
+//! A client that got no answer cannot know whether its request was done. It has to send it again, and what must not
+//! happen twice, a payment, an order, happens twice. With Semel it sends the same `Idempotency-Key` with every try:
+//! the first one runs, each later one gets the answer of the first.
+//!
+//! ```
+//! # #[cfg(all(feature = "axum", feature = "memory"))]
+//! # fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! use axum::{Router, routing::post};
+//! use semel::{Idempotency, IdempotencyLayer, MemoryStore};
+//!
+//! let idempotency = Idempotency::builder(MemoryStore::new()).require_key().build()?;
+//! let app: Router = Router::new()
+//!     .route("/orders", post(|| async { "made" }))
+//!     .layer(IdempotencyLayer::new(idempotency));
+//! # Ok(()) }
+//! ```
+//!
+//! # What it promises
+//!
+//! | store | a duplicate |
+//! |---|---|
+//! | durable ([`sqlite`](#sqlite)), recovery *hold* (the default) | never runs beside the original. A run that ended without an answer (crash, reset, time-out, panic) is *unknown*, and is not repeated until somebody [resolves](Idempotency::resolve) it |
+//! | durable, recovery *takeover* | is repeated once the lease of the original is over, and may overlap one that lost its lease |
+//! | [`memory`](#memory) | as above while the process lives; after a restart it runs again |
+//!
+//! One thing runs again by design: an answer by which the application itself says "not done, try again", such as 500,
+//! 503 and 429. Applications that answer 500 after they took effect choose [`Keep::careful`](policy::Keep::careful) or
+//! say so with the response header `Idempotency-Outcome`.
+//!
+//! # axum
+//!
+//! The feature `axum` adds axum's body and the extractor `Run`, which tells a handler its key, its attempt and its fence.
+//!
+//! ```
+//! # #[cfg(all(feature = "axum", feature = "memory"))]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use axum::{Router, body::Body, http::Request, routing::post};
+//! use semel::{Idempotency, IdempotencyLayer, MemoryStore, Run};
+//! use tower::ServiceExt as _;
+//!
+//! async fn create(run: Run) -> String {
+//!     format!("made by attempt {}", run.attempt)
+//! }
+//!
+//! let idempotency = Idempotency::builder(MemoryStore::new()).require_key().build()?;
+//! let app: Router = Router::new()
+//!     .route("/orders", post(create))
+//!     .layer(IdempotencyLayer::new(idempotency));
+//!
+//! let order = || Request::post("/orders").header("Idempotency-Key", "\"order-1\"").body(Body::empty());
+//! let first = app.clone().oneshot(order()?).await?;
+//! let retry = app.oneshot(order()?).await?;
+//! assert_eq!(retry.headers()["idempotency-replayed"], "true");
+//! assert_eq!(retry.status(), first.status());
+//! # Ok(()) }
+//! # #[cfg(not(all(feature = "axum", feature = "memory")))]
+//! # fn main() {}
+//! ```
+//!
+//! # memory
+//!
+//! The feature `memory` (a default) keeps records in this process: for one instance that may forget, and for tests.
+//!
+//! ```
+//! # #[cfg(feature = "memory")]
+//! # fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! use semel::{Idempotency, MemoryStore};
+//!
+//! let store = MemoryStore::builder().max_entries(100_000).build();
+//! let idempotency = Idempotency::builder(store).build()?;
+//! # Ok(()) }
+//! ```
+//!
+//! # sqlite
+//!
+//! The feature `sqlite` keeps records in a file that survives crashes, and that several processes of one machine may
+//! share.
+//!
+//! ```
+//! # #[cfg(feature = "sqlite")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use semel::{Idempotency, SqliteStore};
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("semel.db");
+//!
+//! let idempotency = Idempotency::builder(SqliteStore::open(path)?).namespace("orders").build()?;
+//! assert!(idempotency.store().capabilities().durable);
+//! # Ok(()) }
+//! # #[cfg(not(feature = "sqlite"))]
+//! # fn main() {}
+//! ```
+//!
+//! # gateway
+//!
+//! The feature `gateway` adds the reverse proxy of `semel proxy` as a library.
+//!
+//! ```
+//! # #[cfg(all(feature = "gateway", feature = "memory"))]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use semel::gateway::{Gateway, GatewayConfig};
+//! use semel::{Idempotency, MemoryStore};
+//!
+//! let mut config = GatewayConfig::new("http://127.0.0.1:3000".parse()?);
+//! config.listen = ([127, 0, 0, 1], 0).into();
+//! let gateway = Gateway::bind(config)?;
+//! println!("listening on http://{}", gateway.local_addr());
+//!
+//! let idempotency = Idempotency::builder(MemoryStore::new()).namespace("proxy:orders").build()?;
+//! let shutdown = std::future::ready(()); // a signal, as a rule
+//! gateway.run_guarded(idempotency, shutdown).await?;
+//! # Ok(()) }
+//! # #[cfg(not(all(feature = "gateway", feature = "memory")))]
+//! # fn main() {}
+//! ```
+//!
+//! # test
+//!
+//! The feature `test` gives a store and a clock that is moved by hand, for tests of what happens days later.
+//!
+//! ```
+//! # #[cfg(all(feature = "test", feature = "axum"))]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use axum::{Router, body::Body, http::Request, routing::post};
+//! use semel::{Idempotency, IdempotencyLayer};
+//! use tower::ServiceExt as _;
+//!
+//! let tested = Idempotency::test();
+//! let app: Router = Router::new()
+//!     .route("/orders", post(|| async { "made" }))
+//!     .layer(IdempotencyLayer::new(tested.builder.build()?));
+//! let order = || Request::post("/orders").header("Idempotency-Key", "\"order-1\"").body(Body::empty());
+//! app.clone().oneshot(order()?).await?;
+//!
+//! tested.clock.advance(Duration::from_secs(25 * 60 * 60)).await;
+//! let retry = app.oneshot(order()?).await?;
+//! assert_eq!(retry.status(), 409, "the body is kept for a day, the record for a week");
+//! # Ok(()) }
+//! # #[cfg(not(all(feature = "test", feature = "axum")))]
+//! # fn main() {}
+//! ```
+//!
+//! # Where things are
+//!
+//! [`Idempotency`] is what one builds; its builder carries every rule of [`policy`]. [`Scope`](scope::Scope) says who a
+//! key belongs to, [`FingerprintSettings`](fingerprint::FingerprintSettings) when two requests are the same,
+//! [`Keep`](policy::Keep) which answers are kept, and [`problem`] what clients are told. Where to put the layer among
+//! others is said [at the layer's crate](semel_tower#where-to-put-it).
+
+pub use semel_core::{engine, fingerprint, identity, key, observe, policy, problem, record, scope, store};
+pub use semel_tower::{
+    Address, Body, BuildError, Builder, Idempotency, IdempotencyLayer, IdempotencyService, Idempotent, Peer,
+    Rebuild, ResponseFuture, Undrained, Whole,
+};
+
+#[cfg(feature = "axum")]
+pub use semel_tower::{NotGuarded, Run};
+
+#[cfg(feature = "memory")]
+pub use semel_store_memory::MemoryStore;
+
+#[cfg(feature = "sqlite")]
+pub use semel_store_sqlite::SqliteStore;
+
+#[cfg(feature = "gateway")]
+pub use semel_gateway as gateway;

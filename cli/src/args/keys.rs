@@ -140,9 +140,10 @@ pub(crate) struct DeleteArgs {
 
 /// One record, by its id or by its key.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["id", "key"]))]
 pub(crate) struct Which {
     /// The record's id: 64 hexadecimal digits, or a beginning of at least 6 that no other has
-    #[arg(value_name = "ID", required_unless_present = "key", conflicts_with = "key")]
+    #[arg(value_name = "ID")]
     pub(crate) id: Option<String>,
 
     /// The key, as the client sent it

@@ -72,7 +72,7 @@ fn gateway_fault(error: &GatewayError) -> Fault {
     match error {
         GatewayError::AddressInUse { .. } => Fault::new(Exit::AddressInUse, format!("--{error}")),
         GatewayError::Bind { source, .. } => Fault::config(format!("--{error} ({source})")),
-        GatewayError::Config(_) => Fault::config(error.to_string()),
+        GatewayError::Config(_) => Fault::config(settings::gateway_flags(&error.to_string())),
         _ => Fault::system("the gateway ended", error),
     }
 }

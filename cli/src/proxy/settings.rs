@@ -101,6 +101,11 @@ fn fingerprint(args: &ProxyArgs) -> FingerprintSettings {
     FingerprintSettings { body, exclude: args.exclude.clone(), host, ..FingerprintSettings::default() }
 }
 
+/// The same for the gateway's settings.
+pub(super) fn gateway_flags(text: &str) -> String {
+    text.replace("timeouts.response", "--upstream-timeout").replace("timeouts.connect", "--connect-timeout")
+}
+
 /// Names the flags where the library names its settings: `max_run` is `--max-run`.
 pub(super) fn as_flags(text: &str) -> String {
     let renamed = |setting: &str| match setting {

@@ -1,0 +1,101 @@
+//! Flags and variables reach what they are for.
+
+use crate::support::{Act, Folder, Proxy, Upstream, answer, code, order};
+
+#[tokio::test]
+async fn variables_stand_for_flags_and_flags_win() {
+    let upstream = Upstream::answering("made").await.unwrap();
+    let folder = Folder::new();
+    let mut command = folder.semel();
+    for (name, value) in [
+        ("SEMEL_UPSTREAM", upstream.url().as_str()),
+        ("SEMEL_LISTEN", "127.0.0.1:0"),
+        ("SEMEL_ADMIN", "off"),
+        ("SEMEL_STORE", "memory:"),
+        ("SEMEL_REQUIRE_KEY", "true"),
+        ("SEMEL_STRICT_KEYS", "1"),
+        ("SEMEL_METHODS", "POST,PUT"),
+        ("SEMEL_NAMESPACE", "by-variable"),
+        ("SEMEL_RECOVERY", "takeover"),
+        ("SEMEL_EXCLUDE", "/ts,/meta/id"),
+    ] {
+        command.env(name, value);
+    }
+    command.args(["proxy", "--namespace", "by-flag"]);
+    let proxy = Proxy::of(&folder, command).await;
+    for said in ["memory:", "NOT durable", "POST, PUT", "required", "by-flag", "takeover", "admin      off"] {
+        assert!(proxy.banner.contains(said), "{said}: {}", proxy.banner);
+    }
+    assert!(!proxy.banner.contains("by-variable"));
+
+    let no_key = "POST /orders HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(code(&proxy.ask(no_key).await), "key-missing");
+    let bare = order("k", "", "{}").replace("\"k\"", "k");
+    assert_eq!(code(&proxy.ask(bare).await), "key-invalid");
+    assert_eq!(proxy.ask(order("k", "", r#"{"a":1,"ts":1,"meta":{"id":1}}"#)).await.status(), 200);
+    let retry = proxy.ask(order("k", "", r#"{"a":1,"ts":2,"meta":{"id":2}}"#)).await;
+    assert_eq!(retry.one("idempotency-replayed"), Some("true"));
+    assert!(!folder.path().join("semel.db").exists());
+}
+
+#[tokio::test]
+async fn a_bad_variable_names_the_flag() {
+    let folder = Folder::new();
+    let mut command = folder.semel();
+    command.env("SEMEL_WAIT", "soon").args(["proxy", "--upstream", "http://127.0.0.1:9"]);
+    let ended = crate::support::end(&mut command).await;
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("--wait") && ended.err.contains("30s"), "{}", ended.err);
+}
+
+#[tokio::test]
+async fn a_scope_keeps_tenants_apart() {
+    let upstream = Upstream::answering("made").await.unwrap();
+    let folder = Folder::new();
+    let proxy = Proxy::start(&folder, &upstream.url(), &["--scope", "header:X-Tenant"]).await;
+    for tenant in ["a", "b", "a"] {
+        let fields = format!("X-Tenant: {tenant}\r\n");
+        assert_eq!(proxy.ask(order("order-1", &fields, "{}")).await.status(), 200);
+    }
+    assert_eq!(upstream.count(), 2);
+    assert_eq!(code(&proxy.ask(order("order-1", "", "{}")).await), "principal-missing");
+
+    let shown = folder
+        .run(&["keys", "show", "--key", "order-1", "--principal", "b", "--upstream", &upstream.url()])
+        .await;
+    assert!(shown.out.contains("completed"), "{shown:?}");
+    let missed = folder.run(&["keys", "show", "--key", "order-1", "--upstream", &upstream.url()]).await;
+    assert_eq!(missed.code, 1, "{missed:?}");
+    assert!(missed.err.contains("principal"), "{}", missed.err);
+}
+
+#[tokio::test]
+async fn endpoint_scope_makes_the_same_key_another() {
+    let upstream = Upstream::answering("made").await.unwrap();
+    let folder = Folder::new();
+    let proxy = Proxy::start(&folder, &upstream.url(), &["--endpoint-scope"]).await;
+    assert_eq!(proxy.ask(order("k", "", "{}")).await.status(), 200);
+    assert_eq!(proxy.ask(order("k", "", "{}").replace("/orders", "/refunds")).await.status(), 200);
+    let url = upstream.url();
+    let args = ["keys", "show", "--key", "k", "--upstream", &url, "--endpoint", "POST /refunds"];
+    assert_eq!(folder.run(&args).await.code, 0);
+}
+
+#[tokio::test]
+async fn limits_and_rules_reach_the_engine() {
+    let upstream = Upstream::start(|request| {
+        let status = request.message.one("x-status").and_then(|status| status.parse().ok()).unwrap_or(200);
+        Act::Answer(answer(status, "an answer of some length"))
+    })
+    .await
+    .unwrap();
+    let folder = Folder::new();
+    let flags = ["--body-limit", "16", "--capture-limit", "8", "--keep", "everything"];
+    let proxy = Proxy::start(&folder, &upstream.url(), &flags).await;
+    assert_eq!(code(&proxy.ask(order("large", "", &"1".repeat(17))).await), "content-too-large");
+    assert_eq!(proxy.ask(order("k", "", "{}")).await.status(), 200);
+    assert_eq!(code(&proxy.ask(order("k", "", "{}")).await), "replay-unavailable");
+    assert_eq!(proxy.ask(order("e", "X-Status: 500\r\n", "{}")).await.status(), 500);
+    assert_eq!(code(&proxy.ask(order("e", "X-Status: 500\r\n", "{}")).await), "replay-unavailable");
+    assert_eq!(upstream.count(), 2);
+}
