@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use semel_core::record::Timestamp;
+use semel_core::store::AnyStore;
 use semel_store_memory::{ManualClock, MemoryStore};
 use tokio::sync::oneshot;
 
@@ -38,6 +39,11 @@ impl Idempotency {
     /// # Ok(()) }
     /// ```
     pub fn test() -> Tested {
+        Self::test_with(AnyStore::new)
+    }
+
+    /// As [`test`](Self::test), with something around the store: one that fails, or counts.
+    pub fn test_with(wrap: impl FnOnce(MemoryStore) -> AnyStore) -> Tested {
         let store_clock = ManualClock::new();
         let store = MemoryStore::builder().clock(store_clock.clone()).build();
         let clock = TestClock(Arc::new(Timers {
@@ -45,7 +51,7 @@ impl Idempotency {
             tasks: tokio::runtime::Handle::current(),
             state: Mutex::default(),
         }));
-        let builder = Self::builder(store).runtime(Arc::new(clock.clone()));
+        let builder = Self::builder_any(wrap(store)).runtime(Arc::new(clock.clone()));
         Tested { builder, clock }
     }
 }

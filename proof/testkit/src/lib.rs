@@ -1,6 +1,7 @@
 //! Servers, fault proxies and awkward upstreams for Semel's own tests.
 
 pub mod client;
+pub mod faulty;
 pub mod program;
 pub mod skip;
 pub mod upstream;

@@ -1,0 +1,10 @@
+//! The driver on a memory store: what a client sees, what runs, and what is recorded.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod bodies;
+mod bounds;
+mod faults;
+mod heartbeat;
+mod lifecycle;
+mod support;
+mod waiting;
