@@ -2,5 +2,6 @@
 
 mod chaos;
 mod crash;
+mod express;
 mod shop;
 mod support;

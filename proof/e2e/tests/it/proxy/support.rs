@@ -138,7 +138,8 @@ pub(super) fn assert_problem(answer: &Message, status: u16, expected: &str, retr
     assert!(!problem["detail"].as_str().unwrap_or_default().is_empty(), "{problem}");
 }
 
-/// The replay of this first answer: status line, fields in their order and body.
+/// The replay of this first answer: status line, fields and body. The order of fields of different names means
+/// nothing (RFC 9110, section 5.3).
 #[track_caller]
 pub(super) fn assert_replay(first: &Message, replay: &Message) {
     assert_eq!(first.one("idempotency-replayed"), None);
@@ -161,5 +162,7 @@ fn kept(answer: &Message) -> Vec<(String, String)> {
         ["date", "connection", "idempotency-replayed", "access-control-expose-headers", "via"];
     let kept = |name: &str| !NOT_KEPT.contains(&name.to_ascii_lowercase().as_str());
     let fields = answer.fields.iter().filter(|(name, _)| kept(name));
-    fields.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
+    let mut fields: Vec<_> = fields.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
+    fields.sort_by(|one, other| one.0.cmp(&other.0));
+    fields
 }
