@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy sees tests, but not their helpers")]
 
 mod codec;
+mod engine;
 mod fingerprints;
 mod keys;
 mod policy_page;
