@@ -22,4 +22,4 @@ pub use admit::{Admission, Buffering, Bypass, admit};
 pub use asker::{Rejection, Replay};
 pub use claim::{Claiming, Decision, Unclaimed, Waiting};
 pub use run::{Capturing, Dispatch, End, Failure, FailureKind, Head, Next, Override, Running};
-pub use settle::{Overtaken, Persisted, Reply, Settling, Step};
+pub use settle::{Live, Overtaken, Persisted, Reply, Settling, Step};
