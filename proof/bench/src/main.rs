@@ -20,6 +20,9 @@ use report::Report;
 /// Why a measurement could not be made.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// Measures one report; `true`: a short run.
+type Measure = fn(bool) -> Result<Report, Failure>;
+
 #[derive(Parser)]
 #[command(about, version)]
 struct Cli {
@@ -83,7 +86,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &Command, options: &Options) -> Result<(), Failure> {
-    let reports: &[fn(bool) -> Result<Report, Failure>] = match command {
+    let reports: &[Measure] = match command {
         Command::Layer => &[layer::measure],
         Command::Sqlite => &[sqlite::measure],
         Command::Gateway => &[gateway::measure],

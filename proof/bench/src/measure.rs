@@ -12,18 +12,15 @@ pub(crate) fn thread_time() -> Duration {
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// The CPU time of a process, user and system, its ended children not included.
+/// The CPU time of a process, user and system, over the threads that it has.
 pub(crate) fn process_time(pid: u32) -> Result<Duration, Failure> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is a name in parentheses that may hold anything; utime and stime are the 14th and 15th.
-    let rest = stat.rsplit_once(')').ok_or("an odd /proc/PID/stat")?.1;
-    let ticks = rest
-        .split_ascii_whitespace()
-        .skip(11)
-        .take(2)
-        .map(str::parse::<u64>)
-        .sum::<Result<u64, _>>()?;
-    Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second().max(1)))
+    let mut nanos = 0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        // `time on a CPU, time waiting for one, turns`: in nanoseconds, where `stat` counts hundredths of a second.
+        let account = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        nanos += account.split(' ').next().unwrap_or_default().parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 /// The middle one. Zero of none.
@@ -33,8 +30,8 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// The middle of the ratios of what was measured in the same turns.
-pub(crate) fn ratio(these: &[f64], those: &[f64]) -> f64 {
-    median(these.iter().zip(those).map(|(this, that)| this / that).collect())
+pub(crate) fn ratio(own: &[f64], base: &[f64]) -> f64 {
+    median(own.iter().zip(base).map(|(own, base)| own / base).collect())
 }
 
 /// Counts here are far below 2^52.

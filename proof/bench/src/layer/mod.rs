@@ -6,10 +6,12 @@ mod subjects;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::measure::{float, median, ratio, thread_time, thousands};
+use crate::measure::{float, median, ratio, thousands, thread_time};
 use crate::report::{Report, Table};
 use crate::{Failure, valgrind};
 
+pub(crate) use served::parse;
+pub(crate) use subjects::ORDER;
 use subjects::{Load, Subject};
 
 /// A host: the same handler without the layer, and with it.
@@ -135,9 +137,11 @@ async fn timed(subject: &mut Subject, load: Load) -> Result<Duration, Failure> {
 fn table(group: &Group, times: &Times, costs: &HashMap<&str, valgrind::Cost>) -> Table {
     let none = Vec::new();
     let rows = group.rows.iter().map(|(name, title)| {
-        let beside = if name.ends_with("get") || name.ends_with("unguarded") { group.get } else { group.post };
+        let beside =
+            if name.ends_with("get") || name.ends_with("unguarded") { group.get } else { group.post };
         let (own, base) = (times.get(name).unwrap_or(&none), times.get(beside).unwrap_or(&none));
-        let mut row = vec![(*title).to_owned(), format!("{:.2}", ratio(own, base)), thousands(median(own.clone()))];
+        let mut row =
+            vec![(*title).to_owned(), format!("{:.2}", ratio(own, base)), thousands(median(own.clone()))];
         match (costs.get(name), costs.get(beside)) {
             (Some(cost), Some(base)) => {
                 let plain = |cost: &valgrind::Cost| cost.instructions - cost.sha256;

@@ -105,7 +105,9 @@ impl Subject {
         let handler: Handler = service_fn(answer);
         let kind = match (host, layer) {
             ("tower", Some(layer)) => Kind::Guarded(layer.layer(handler)),
-            ("tower", None) if what.starts_with("nothing") => Kind::Nothing(MapRequest::new(handler, |it| it)),
+            ("tower", None) if what.starts_with("nothing") => {
+                Kind::Nothing(MapRequest::new(handler, |it| it))
+            }
             ("tower", None) => Kind::Tower(handler),
             ("axum", layer) => Kind::Axum(router(layer)),
             ("served", layer) => Kind::Served(Served::start(router(layer))?),
