@@ -39,7 +39,7 @@ pub enum Admitted {
 #[must_use]
 #[expect(clippy::exhaustive_enums, reason = "a host has to do each of them")]
 pub enum Claimed {
-    /// Run it, with this body, in a task of its own.
+    /// Run it, with this body, to its end: in a task of its own, or [attended](crate::Client::attended).
     Run(Box<Ticket>, Whole),
     /// The store failed and the route chose to run unguarded.
     Unguarded(Whole),

@@ -9,6 +9,7 @@ mod body;
 mod budget;
 mod capture;
 mod claim;
+mod client;
 mod heartbeat;
 mod idempotency;
 mod persist;
@@ -24,8 +25,9 @@ pub use address::Address;
 pub use body::{Body, Whole};
 pub use budget::Peer;
 pub use claim::{Admitted, Claimed, Guarded};
+pub use client::{Attended, Awaited, Client};
 pub use idempotency::{BuildError, Builder, Idempotency, Undrained};
 pub use runtime::{BoxFuture, Runtime, TokioRuntime};
 #[cfg(feature = "test")]
 pub use test::{TestClock, Tested};
-pub use ticket::{Awaited, Client, Idempotent, Panicked, Ticket};
+pub use ticket::{Idempotent, Panicked, Ticket};

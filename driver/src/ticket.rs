@@ -4,8 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,16 +13,16 @@ use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderMap, Response};
 use http_body::Body as HttpBody;
-use semel_core::engine::{Dispatch, Failure, FailureKind, Head, Next, Reply, Running, Settling};
+use semel_core::engine::{Dispatch, End, Failure, FailureKind, Head, Next, Reply, Running, Settling};
 use semel_core::key::Key;
 use semel_core::observe::Event;
 use semel_core::record::Fence;
 use semel_core::store::LeaseRef;
-use tokio::sync::oneshot;
 
 use crate::body::{Body, Whole};
 use crate::budget::{Detached, Place};
 use crate::capture::capture;
+use crate::client::Client;
 use crate::idempotency::Idempotency;
 
 /// A request extension for the handler: which run this is.
@@ -141,8 +141,13 @@ impl Ticket {
             Next::Settle(settling) => (settling, Some(Body::passed(body))),
             Next::Capture(capturing) => {
                 let (limit, length) = (capturing.limit(), capturing.within());
-                let captured = capture(self.idempotency.runtime(), limit, length, body).await;
-                (Box::new(capturing.end(captured.end)), captured.body)
+                let captured = capture(self.idempotency.runtime(), limit, length, body);
+                // A body that panics has broken off.
+                let (end, body) = match AssertUnwindSafe(captured).catch_unwind().await {
+                    Ok(captured) => (captured.end, captured.body),
+                    Err(_) => (End::Cut, None),
+                };
+                (Box::new(capturing.end(end)), body)
             }
         };
         match self.settle(*settling).await {
@@ -231,45 +236,5 @@ impl Panicked {
 impl fmt::Debug for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Panicked(..)")
-    }
-}
-
-/// The run's end of the line to its client.
-#[derive(Debug)]
-pub struct Client<T>(Option<oneshot::Sender<T>>);
-
-/// The client's end: ready with the answer, or `None` if the run was torn down.
-#[derive(Debug)]
-#[must_use = "the answer comes only to whoever waits"]
-pub struct Awaited<T>(oneshot::Receiver<T>);
-
-impl<T> Client<T> {
-    /// A new line.
-    pub fn line() -> (Self, Awaited<T>) {
-        let (sender, receiver) = oneshot::channel();
-        (Self(Some(sender)), Awaited(receiver))
-    }
-
-    /// Answers, once. A later answer, or one to a client that has gone, is dropped.
-    pub fn answer(&mut self, answer: T) {
-        if let Some(sender) = self.0.take() {
-            drop(sender.send(answer));
-        }
-    }
-
-    /// Ready when the client has gone without an answer.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.0 {
-            Some(sender) => sender.poll_closed(cx),
-            None => Poll::Pending,
-        }
-    }
-}
-
-impl<T> Future for Awaited<T> {
-    type Output = Option<T>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        Pin::new(&mut self.0).poll(cx).map(Result::ok)
     }
 }

@@ -6,9 +6,9 @@ use std::task::{Context, Poll, ready};
 
 use http::Response;
 use pin_project_lite::pin_project;
-use semel_driver::Body;
+use semel_driver::{Attended, Body};
 
-type Guarded<R, E> = Pin<Box<dyn Future<Output = Result<Response<Body<R>>, E>> + Send>>;
+use crate::service::Outcome;
 
 pin_project! {
     /// The answer to come.
@@ -24,7 +24,7 @@ pin_project! {
     enum Kind<F, R, E> {
         Bypass { #[pin] inner: F },
         Answer { answer: Option<Box<Response<Body<R>>>> },
-        Guarded { run: Guarded<R, E> },
+        Guarded { run: Attended<Outcome<R, E>> },
     }
 }
 
@@ -37,7 +37,7 @@ impl<F, R, E> ResponseFuture<F, R, E> {
         Self { kind: Kind::Answer { answer: Some(Box::new(answer)) } }
     }
 
-    pub(crate) fn guarded(run: Guarded<R, E>) -> Self {
+    pub(crate) fn guarded(run: Attended<Outcome<R, E>>) -> Self {
         Self { kind: Kind::Guarded { run } }
     }
 }
@@ -57,7 +57,10 @@ where
                 Some(answer) => Poll::Ready(Ok(*answer)),
                 None => Poll::Pending,
             },
-            KindProj::Guarded { run } => run.as_mut().poll(cx),
+            KindProj::Guarded { run } => match ready!(Pin::new(run).poll(cx)) {
+                Ok(answer) => Poll::Ready(answer),
+                Err(panicked) => panicked.resume(),
+            },
         }
     }
 }

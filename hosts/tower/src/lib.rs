@@ -14,8 +14,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The layer reads the bodies of guarded requests up to a limit, claims their keys, runs the inner service in a
-//! task of its own, records its answer, and only then sends it. Other requests pass through untouched, bodies
+//! The layer reads the bodies of guarded requests up to a limit, claims their keys, runs the inner service
+//! to its end whether or not the client hangs up, records its answer, and only then sends it. Other requests pass through untouched, bodies
 //! included.
 //!
 //! Rules differ by route: `idempotency.route(|policy| policy.require_key())` gives a handle with other rules over

@@ -1,4 +1,4 @@
-//! The service: passes through what is not guarded, and runs what is in a task of its own.
+//! The service: passes through what is not guarded, and runs what is to its end, whatever its client does.
 
 use std::task::{Context, Poll};
 
@@ -6,7 +6,9 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use semel_core::engine::{Dispatch, Failure, FailureKind};
-use semel_driver::{Admitted, Body, Claimed, Client, Guarded, Idempotency, Panicked, Ticket, Whole};
+use semel_driver::{
+    Admitted, Body, BoxFuture, Claimed, Client, Guarded, Idempotency, Panicked, Ticket, Whole,
+};
 use tower_service::Service;
 use tracing::Instrument as _;
 
@@ -64,58 +66,61 @@ where
                 ResponseFuture::answer(answer.map(Body::whole))
             }
             Admitted::Guarded(guarded) => {
-                let (idempotency, ready) = (self.idempotency.clone(), self.take_ready());
-                ResponseFuture::guarded(Box::pin(claim_and_run(idempotency, ready, *guarded, parts, body)))
+                let ready = self.take_ready();
+                let run = |client| claim_and_run(ready, guarded, parts, body, client).in_current_span();
+                ResponseFuture::guarded(Client::attended(run, detach))
             }
         }
     }
 }
 
+/// A client that hangs up must not cancel what it started.
+fn detach(run: BoxFuture<'static, ()>) {
+    // Outside of a runtime nothing goes on: the run is dropped, and settles by policy.
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(run);
+    }
+}
+
+/// What the client gets: an answer, the inner service's error, or its panic.
+pub(crate) type Outcome<R, E> = Result<Result<Response<Body<R>>, E>, Panicked>;
+
 async fn claim_and_run<S, B, R>(
-    idempotency: Idempotency,
     mut inner: S,
-    guarded: Guarded,
+    guarded: Box<Guarded>,
     mut parts: Parts,
     body: B,
-) -> Result<Response<Body<R>>, S::Error>
-where
-    S: Service<Request<B>, Response = Response<R>> + Send + 'static,
-    S::Future: Send,
-    S::Error: Send + 'static,
-    B: Rebuild + Send + 'static,
-    R: HttpBody + Send + 'static,
+    mut client: Client<Outcome<R, S::Error>>,
+) where
+    S: Service<Request<B>, Response = Response<R>>,
+    B: Rebuild,
+    R: HttpBody,
 {
     let local = target::widen(&mut parts);
     let claimed = guarded.claim(&parts, body).await;
     target::narrow(&mut parts, local);
-    let (ticket, whole) = match claimed {
-        Claimed::Run(ticket, whole) => (ticket, whole),
-        Claimed::Answer(answer) => return Ok(answer.map(Body::whole)),
+    let answer = match claimed {
+        Claimed::Run(ticket, whole) => {
+            client.begins();
+            run(inner, *ticket, parts, whole, &mut client).await
+        }
+        Claimed::Answer(answer) => Ok(Ok(answer.map(Body::whole))),
         Claimed::Unguarded(whole) => {
-            let answer = inner.call(Request::from_parts(parts, B::rebuild(whole))).await?;
-            return Ok(answer.map(Body::passed));
+            let answer = inner.call(Request::from_parts(parts, B::rebuild(whole))).await;
+            Ok(answer.map(|answer| answer.map(Body::passed)))
         }
     };
-    let (client, awaited) = Client::line();
-    // A task of its own: a client that hangs up must not cancel what it started.
-    tokio::spawn(run(inner, *ticket, parts, whole, client).in_current_span());
-    match awaited.await {
-        Some(Ok(answer)) => answer,
-        Some(Err(panicked)) => panicked.resume(),
-        None => Ok(idempotency.torn_down().map(Body::whole)),
-    }
+    client.answer(answer);
 }
-
-/// What the task hands to its client: an answer, the inner service's error, or its panic.
-type Outcome<R, E> = Result<Result<Response<Body<R>>, E>, Panicked>;
 
 async fn run<S, B, R>(
     mut inner: S,
     mut ticket: Ticket,
     mut parts: Parts,
     whole: Whole,
-    mut client: Client<Outcome<R, S::Error>>,
-) where
+    client: &mut Client<Outcome<R, S::Error>>,
+) -> Outcome<R, S::Error>
+where
     S: Service<Request<B>, Response = Response<R>>,
     B: Rebuild,
     R: HttpBody,
@@ -124,9 +129,9 @@ async fn run<S, B, R>(
     let request = Request::from_parts(parts, B::rebuild(whole));
     // In a block, so that a panic of `call` itself is caught like one of its future.
     let call = async { inner.call(request).await };
-    let outcome = ticket.supervise(call, &mut client, |answer| Ok(Ok(answer.map(Body::whole)))).await;
+    let outcome = ticket.supervise(call, client, |answer| Ok(Ok(answer.map(Body::whole)))).await;
     let failure = Failure { dispatch: Dispatch::Maybe, kind: FailureKind::Handler };
-    let answer = match outcome {
+    match outcome {
         Ok(Ok(response)) => Ok(Ok(ticket.respond(response).await)),
         Ok(Err(error)) => {
             let _own = ticket.fail(failure).await;
@@ -136,6 +141,5 @@ async fn run<S, B, R>(
             let _own = ticket.fail(failure).await;
             Err(panicked)
         }
-    };
-    client.answer(answer);
+    }
 }

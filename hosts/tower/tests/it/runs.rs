@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::channel::Channel;
@@ -218,4 +218,19 @@ async fn the_span_of_the_request_travels_into_its_task() {
     let span = tracing::info_span!("request");
     let seen = Seen::of(service.oneshot(order("k")).instrument(span).await.unwrap()).await;
     assert_eq!(seen.text(), "request");
+}
+
+/// A panic in the middle of an answer once reached the server's connection, and the client got nothing at all.
+#[tokio::test]
+async fn a_body_that_panics_leaves_the_outcome_unknown_and_says_so() {
+    let answers = service_fn(|_: Request<Full<Bytes>>| async {
+        let frames = futures_util::stream::iter([0])
+            .map(|_| -> Result<http_body::Frame<Bytes>, Infallible> { panic!("out of ink") });
+        Ok::<_, Infallible>(Response::new(http_body_util::StreamBody::new(frames)))
+    });
+    let service = IdempotencyLayer::new(memory()).layer(answers);
+    let seen = Seen::of(service.clone().oneshot(order("k")).await.unwrap()).await;
+    assert_eq!((seen.status.as_u16(), seen.code()), (500, "outcome-unknown".to_owned()));
+    let again = Seen::of(service.oneshot(order("k")).await.unwrap()).await;
+    assert_eq!((again.status.as_u16(), again.code()), (409, "outcome-unknown".to_owned()));
 }
