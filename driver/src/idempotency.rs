@@ -138,6 +138,9 @@ impl Idempotency {
     /// Waits until nothing is under way: neither a request nor a run whose client has gone. Call it after
     /// the server has stopped; `axum::serve`'s graceful shutdown does not wait for detached runs.
     ///
+    /// A completion that the store did not take, and that is offered to it again, is not waited for: its client was
+    /// told that the outcome is unknown, and so is its record if the process ends first.
+    ///
     /// # Errors
     ///
     /// Something is still under way after `limit`. Its records go by their recovery rule.
