@@ -38,6 +38,11 @@ impl Exit {
         (Self::System, "the system refused something: a thread, a file, a process"),
         (Self::Interrupted, "a second signal cut a shutdown short"),
     ];
+
+    /// The outcome of another run of this program.
+    pub(crate) fn from_code(code: i32) -> Option<Self> {
+        Self::TABLE.into_iter().map(|(exit, _)| exit).find(|exit| *exit as i32 == code)
+    }
 }
 
 impl From<Exit> for ExitCode {

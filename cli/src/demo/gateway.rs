@@ -85,9 +85,14 @@ impl Plan {
         if let Ok(Some(address)) = timeout(PATIENCE, first_line).await {
             return Ok(Gateway { child, address });
         }
+        let exit = match timeout(Duration::from_secs(1), child.wait()).await {
+            Ok(Ok(status)) => status.code().and_then(Exit::from_code),
+            _ => None,
+        };
         let said = std::fs::read_to_string(&log).unwrap_or_default();
-        let last = said.lines().last().unwrap_or("it said nothing").to_owned();
-        Err(Fault::new(Exit::System, format!("the gateway did not start: {last}")))
+        let last = said.lines().last().unwrap_or("it said nothing");
+        let last = last.strip_prefix("semel: ").unwrap_or(last);
+        Err(Fault::new(exit.unwrap_or(Exit::System), format!("the proxy did not start: {last}")))
     }
 
     /// Runs `semel keys …` on the gateway's store and gives what it printed.

@@ -13,7 +13,7 @@ async fn the_script_makes_each_order_once() {
     let folder = Folder::new();
     let mut command = folder.semel();
     // Variables that somebody set for a proxy of their own.
-    command.env("SEMEL_STORE", "memory:").env("SEMEL_KEEP", "success").env("SEMEL_NAMESPACE", "x");
+    command.env("SEMEL_METHODS", "PUT").env("SEMEL_STORE", "memory:");
     let ended = end(command.args(["demo", "--script"])).await;
     assert_eq!(ended.code, 0, "{ended:?}");
     let last = ended.out.lines().last().unwrap();
@@ -66,4 +66,13 @@ async fn the_demo_comes_back_after_a_kill_and_ends_on_a_signal() {
     let again = folder.run(&["demo", "--script", "--dir", "files"]).await;
     assert_eq!(again.code, 3, "{again:?}");
     assert!(again.err.contains("--dir"), "{}", again.err);
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_said_by_the_demo_too() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ended = Folder::new().run(&["demo", "--script", "--listen", &address]).await;
+    assert_eq!((ended.code, ended.err.lines().count()), (4, 1), "{ended:?}");
+    assert!(ended.err.contains(&address), "{}", ended.err);
 }

@@ -40,12 +40,25 @@ async fn variables_stand_for_flags_and_flags_win() {
 
 #[tokio::test]
 async fn a_bad_variable_names_the_flag() {
-    let folder = Folder::new();
-    let mut command = folder.semel();
-    command.env("SEMEL_WAIT", "soon").args(["proxy", "--upstream", "http://127.0.0.1:9"]);
-    let ended = crate::support::end(&mut command).await;
-    assert_eq!(ended.code, 2);
-    assert!(ended.err.contains("--wait") && ended.err.contains("30s"), "{}", ended.err);
+    for (name, value, code, named) in [
+        ("SEMEL_WAIT", "soon", 2, "--wait"),
+        ("SEMEL_FAIL_OPEN", "maybe", 2, "--fail-open"),
+        ("SEMEL_LOG", "semel=loud", 3, "SEMEL_LOG"),
+    ] {
+        let folder = Folder::new();
+        let mut command = folder.semel();
+        command.env(name, value).args([
+            "proxy",
+            "--upstream",
+            "http://127.0.0.1:9",
+            "--listen",
+            "127.0.0.1:0",
+        ]);
+        let ended = crate::support::end(&mut command).await;
+        assert_eq!(ended.code, code, "{name}: {ended:?}");
+        assert!(ended.err.contains(named), "{name}: {}", ended.err);
+        assert!(folder.files().is_empty());
+    }
 }
 
 #[tokio::test]
