@@ -99,7 +99,7 @@ pub(crate) struct ResolveArgs {
     /// It was done: it will never run again
     ///
     /// A retry gets the answer that --status, --header and --body-file say; without --status it is told that the
-    /// answer is not available.
+    /// answer is not available. The answer is kept for 24 hours, the record for 7 days.
     #[arg(long)]
     pub(crate) applied: bool,
 
