@@ -29,7 +29,11 @@ pub(crate) struct File {
     pub(crate) busy_timeout: Duration,
     pub(crate) synchronous: Synchronous,
     pub(crate) most_bytes: Option<u64>,
+    identity: Option<Identity>,
 }
+
+/// Device and number: which file a path leads to.
+type Identity = (u64, u64);
 
 impl File {
     pub(crate) fn new(path: &Path) -> Result<Self, StoreError> {
@@ -40,6 +44,7 @@ impl File {
             busy_timeout: Duration::from_secs(5),
             synchronous: Synchronous::default(),
             most_bytes: None,
+            identity: None,
         })
     }
 
@@ -49,7 +54,7 @@ impl File {
 
     /// Opens it for the first time, and gives the secret of its identities.
     pub(crate) fn open(
-        &self,
+        &mut self,
         configured: Option<&Secret>,
         clock: &Clock,
         network_allowed: bool,
@@ -59,7 +64,18 @@ impl File {
         self.migrate(&connection, configured, clock)?;
         self.configure(&connection).map_err(|error| Failure::new(&self.path, error).error())?;
         let secret = self.secret(&connection, configured)?;
+        self.identity = identity(&self.path);
         Ok((connection, secret))
+    }
+
+    /// Fails once the path no longer leads to the file that was opened: what is written to a file that was removed
+    /// is lost with this process, and its requests would run again.
+    pub(crate) fn in_place(&self) -> Result<(), Failure> {
+        if self.identity == identity(&self.path) {
+            return Ok(());
+        }
+        let what = "was removed or replaced while it was open: put it back, or start again";
+        Err(Failure::unavailable(&self.path, what))
     }
 
     /// One more connection to a file that is open already. It waits for nobody.
@@ -76,9 +92,7 @@ impl File {
     /// repeated on the same pages.
     pub(crate) fn reopen(&self) -> Result<Connection, Failure> {
         let failure = |error| Failure::new(&self.path, error);
-        if !self.path.exists() {
-            return Err(Failure::unavailable(&self.path, "is gone"));
-        }
+        self.in_place()?;
         let connection = self.connect().map_err(failure)?;
         self.configure(&connection).map_err(failure)?;
         let progress = checkpoint(&connection, "TRUNCATE").map_err(failure)?;
@@ -303,6 +317,18 @@ impl File {
     fn says(&self, what: impl std::fmt::Display) -> String {
         format!("{} {what}", self.path.display())
     }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Elsewhere an open file cannot be removed.
+#[cfg(not(unix))]
+fn identity(_: &Path) -> Option<Identity> {
+    None
 }
 
 fn refused(path: &Path, what: &str, error: impl std::error::Error + Send + Sync + 'static) -> StoreError {

@@ -42,7 +42,8 @@
 //!
 //! A new file is readable by its owner alone. It holds answers as they are, and the secret of its identities
 //! unless one is [configured](Builder::secret). Beside it are `-wal` and `-shm`, which belong to it: copy all three,
-//! or none while it is open. Room of removed records is used again; the file does not shrink by itself.
+//! or none while it is open. While the file is removed or replaced under it, a store answers
+//! [`Unavailable`](semel_core::store::StoreErrorKind::Unavailable) and nothing else. Room of removed records is used again; the file does not shrink by itself.
 
 mod checkpoint;
 mod clock;

@@ -228,6 +228,8 @@ impl Desk {
         let access = if writes { Access::Write } else { Access::Read };
         let changed =
             self.transact(sql, jobs, access).map_err(|error| Failure::new(self.file.path(), error))?;
+        // After the commit, so that nothing is answered that went into a file which is no longer there.
+        self.file.in_place()?;
         self.watchers.wake(&changed);
         self.pressure.wrote(changed.len());
         for job in jobs.drain(..) {

@@ -223,3 +223,24 @@ async fn pages_of_a_list_meet_every_record_once() {
         assert_eq!(met.len(), expected, "{state:?}");
     }
 }
+
+/// `rm semel.db` under a running program, or a backup copied over it: the open file would go on to take claims that
+/// no other process sees, and none after a restart.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_is_removed_or_replaced_takes_nothing_more() {
+    let folder = tempdir().unwrap();
+    let (path, away) = (folder.path().join("semel.db"), folder.path().join("away.db"));
+    let store = SqliteStore::open(&path).unwrap();
+    let _before = claimed(&store, 1).await;
+    std::fs::rename(&path, &away).unwrap();
+    let error = store.begin(&ask(2)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(error.to_string().contains("removed or replaced"), "{error}");
+    std::fs::copy(&away, &path).unwrap();
+    assert_eq!(store.inspect(&id(1)).await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    // It is put back.
+    std::fs::rename(&away, &path).unwrap();
+    assert!(store.inspect(&id(1)).await.unwrap().is_some());
+    let _after = claimed(&store, 3).await;
+}
