@@ -3,14 +3,17 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::upstream::PATIENCE;
 use crate::wire::{self, Message};
+
+/// How long a caller waits: longer than a gateway offers an answer to a store that does not take it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One HTTP/1.1 connection. Nothing waits longer than [`PATIENCE`]; what does is an error of kind `TimedOut`.
 pub struct Client(BufReader<TcpStream>);

@@ -1,7 +1,11 @@
 //! `semel proxy` as users run it: a process of its own, before an application that knows nothing of it.
 
+mod callers;
 mod chaos;
 mod crash;
 mod express;
+mod lifecycle;
+mod luck;
 mod shop;
+mod store;
 mod support;
