@@ -3,15 +3,21 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
 use semel_core::policy::PolicyBuilder;
 use semel_core::store::AnyStore;
+use semel_gateway::{Gateway, GatewayConfig, GuardedForward, Hooks};
 use semel_store_memory::MemoryStore;
 use semel_testkit::wire::Message;
 use semel_tower::{Idempotency, IdempotencyLayer};
 use tokio::net::TcpListener;
+use tower_service::Service;
 
 use crate::app::App;
 use crate::client::{Connection, PATIENCE, Try};
@@ -95,6 +101,53 @@ async fn axum_host(store: AnyStore, rules: Rules) -> Host {
     Host { base, app }
 }
 
+/// The gateway before the same application, which listens on a socket of its own and has no layers.
+pub(crate) const GATEWAY: Kind = Kind(|store, rules| Box::pin(gateway_host(store, rules)));
+
+async fn gateway_host(store: AnyStore, rules: Rules) -> Host {
+    let app = App::new();
+    let accepts = Idempotency::builder_any(store).build().unwrap().route(rules).unwrap();
+    let requires = accepts.route(PolicyBuilder::require_key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = format!("http://{}", listener.local_addr().unwrap());
+    let routes = app.orders().merge(app.notes()).merge(app.order());
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+
+    let mut config = GatewayConfig::new(upstream.parse().unwrap());
+    config.listen = ([127, 0, 0, 1], 0).into();
+    config.workers = NonZeroUsize::MIN;
+    let gateway = Gateway::bind(config).unwrap();
+    let base = gateway.local_addr();
+    let by_path = move |config: &GatewayConfig| ByPath {
+        requires: GuardedForward::new(config, requires.clone()),
+        accepts: GuardedForward::new(config, accepts.clone()),
+    };
+    tokio::spawn(gateway.run_service(by_path, Hooks::none(), std::future::pending()));
+    Host { base, app }
+}
+
+/// A gateway with two routes.
+#[derive(Clone)]
+struct ByPath {
+    requires: GuardedForward,
+    accepts: GuardedForward,
+}
+
+impl Service<Request<Incoming>> for ByPath {
+    type Response = <GuardedForward as Service<Request<Incoming>>>::Response;
+    type Error = <GuardedForward as Service<Request<Incoming>>>::Error;
+    type Future = <GuardedForward as Service<Request<Incoming>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        std::task::ready!(self.requires.poll_ready(cx))?;
+        self.accepts.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        if request.uri().path() == "/orders" { self.requires.call(request) } else { self.accepts.call(request) }
+    }
+}
+
 /// Runs scenarios over every kind of host. One that is not listed is dead code, and the compiler says so.
 macro_rules! on_every_host {
     ($($scenario:ident),* $(,)?) => {
@@ -103,6 +156,15 @@ macro_rules! on_every_host {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $scenario() {
                     super::$scenario($crate::fixture::AXUM).await;
+                }
+            )*
+        }
+
+        mod gateway {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $scenario() {
+                    super::$scenario($crate::fixture::GATEWAY).await;
                 }
             )*
         }
