@@ -1,8 +1,7 @@
 //! An axum application whose orders are made once, however often they are sent.
 
 use axum::{Router, routing::post};
-use semel_store_sqlite::SqliteStore;
-use semel_tower::{Idempotency, IdempotencyLayer, Run};
+use semel::{Idempotency, IdempotencyLayer, Run, SqliteStore};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

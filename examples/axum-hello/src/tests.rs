@@ -1,7 +1,6 @@
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use semel_store_sqlite::SqliteStore;
-use semel_tower::Idempotency;
+use semel::{Idempotency, SqliteStore};
 use tower::ServiceExt as _;
 
 // The README's code: a retry gets the first answer, marked, also after the application was started anew.

@@ -8,10 +8,9 @@ use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::{Request, StatusCode};
 use axum::{Router, routing::post};
-use semel_core::record::{Completion, State};
-use semel_core::store::{StoreError, Verdict};
-use semel_store_memory::MemoryStore;
-use semel_tower::{Address, Idempotency, IdempotencyLayer, Run};
+use semel::record::{Completion, State};
+use semel::store::{StoreError, Verdict};
+use semel::{Address, Idempotency, IdempotencyLayer, MemoryStore, Run};
 use tower::ServiceExt as _;
 
 #[tokio::main]

@@ -1,6 +1,5 @@
 use axum::http::StatusCode;
-use semel_store_memory::MemoryStore;
-use semel_tower::Idempotency;
+use semel::{Idempotency, MemoryStore};
 
 use super::{Orders, app, reconcile, send};
 
