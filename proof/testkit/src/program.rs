@@ -79,15 +79,19 @@ impl Proxy {
         Self::spawn(command).await
     }
 
-    /// As [`Proxy::start`], below a shell in which files that grow beyond their limit are an error of the write
-    /// and not the end of the process.
+    /// As [`Proxy::start`], by another program, such as a shell, that becomes this one: it is run with the program
+    /// and its arguments behind its own.
     ///
     /// # Errors
     ///
     /// It does not start; the text is what it said.
-    pub async fn start_limited<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> io::Result<Self> {
-        let mut command = Command::new("sh");
-        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(semel()?);
+    pub async fn start_below<S: AsRef<OsStr>>(
+        below: &[&str],
+        args: impl IntoIterator<Item = S>,
+    ) -> io::Result<Self> {
+        let (program, own) = below.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut command = Command::new(program);
+        command.args(own).arg(semel()?);
         command.args(["proxy", "--listen", "127.0.0.1:0", "--admin", "off"]).args(args);
         Self::spawn(command).await
     }

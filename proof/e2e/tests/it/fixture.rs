@@ -144,7 +144,11 @@ impl Service<Request<Incoming>> for ByPath {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        if request.uri().path() == "/orders" { self.requires.call(request) } else { self.accepts.call(request) }
+        if request.uri().path() == "/orders" {
+            self.requires.call(request)
+        } else {
+            self.accepts.call(request)
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use semel_testkit::client::Client;
 use semel_testkit::program::Proxy;
 use tokio::task::JoinSet;
 
-use super::shop::{ORDER_THEN_GATE, ORDERS, Shop, WORK};
+use super::shop::{LARGE, LARGE_ORDERS, ORDER_THEN_GATE, ORDERS, Shop, WORK};
 use super::support::{
     Place, assert_problem, assert_replay, assert_same, code, fresh, keys, once_not_in_flight, one, until,
 };
@@ -44,6 +44,9 @@ async fn two_gateways_on_one_file_run_each_key_once() {
     assert_eq!(shop.total(), 300);
 }
 
+/// A file that grows beyond its limit is an error of the write, and not the end of the process.
+const LIMITED: [&str; 4] = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"];
+
 /// No file of this process may grow, from now on or until it may again: to SQLite that is a disk without room.
 fn limit_files(proxy: &Proxy, to: Option<u64>) {
     prlimit(Some(proxy.process().unwrap()), Resource::Fsize, Rlimit { current: to, maximum: None }).unwrap();
@@ -54,7 +57,7 @@ fn limit_files(proxy: &Proxy, to: Option<u64>) {
 async fn a_disk_that_fills_up_during_a_run_records_no_false_success() {
     let shop = Shop::open().await;
     let place = Place::new(&shop.url(), &["--lease", "1s"]);
-    let proxy = Proxy::start_limited(place.flags()).await.unwrap();
+    let proxy = Proxy::start_below(&LIMITED, place.flags()).await.unwrap();
     let running = fresh(ORDER_THEN_GATE, "full", 8);
     let mut clients = Vec::new();
     for sent in &running {
@@ -93,6 +96,42 @@ async fn a_disk_that_fills_up_during_a_run_records_no_false_success() {
         assert_eq!(shop.orders(&sent.key).len(), 1);
     }
     assert_eq!(shop.total(), 1 + running.len());
+}
+
+/// The disk has room for claims and for small answers, and not for this one: it reaches its caller, and is not
+/// recorded as one that can be replayed.
+#[tokio::test]
+async fn an_answer_that_does_not_fit_the_disk_is_not_replayed_by_a_second_run() {
+    let shop = Shop::open().await;
+    let place = Place::new(&shop.url(), &["--lease", "1s", "--capture-limit", "8MiB"]);
+    let folder = place.file().parent().unwrap().to_str().unwrap().to_owned();
+    let mount = "mount -t tmpfs -o size=1m tmpfs \"$1\" && shift && exec \"$@\"";
+    let disk = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", &folder];
+    let proxy = match Proxy::start_below(&disk, place.flags()).await {
+        Ok(proxy) => proxy,
+        // Where nobody may mount anything, files of a limited size have to do.
+        Err(_) => {
+            let proxy = Proxy::start_below(&LIMITED, place.flags()).await.unwrap();
+            limit_files(&proxy, Some(1 << 20));
+            proxy
+        }
+    };
+    let large = one(LARGE_ORDERS, "does-not-fit-1b7e");
+    let first = large.ask.send(proxy.address()).await.unwrap();
+    let expected = match first.status() {
+        201 => "replay-unavailable",
+        _ => "outcome-unknown",
+    };
+    assert!(first.status() != 201 || first.body.len() == LARGE);
+    for _ in 0..3 {
+        let retry = once_not_in_flight(&proxy, &large.ask).await;
+        assert_problem(&retry, 409, expected, "reconcile");
+    }
+    assert_eq!(shop.orders(&large.key).len(), 1);
+    // Small ones still fit.
+    let small = one(ORDERS, "fits-1b7e");
+    let first = small.ask.send(proxy.address()).await.unwrap();
+    assert_replay(&first, &small.ask.send(proxy.address()).await.unwrap());
 }
 
 /// Another process holds the file for longer than a claim is tried: the caller is told, and nothing runs. A run that
