@@ -107,14 +107,13 @@ async fn an_answer_that_does_not_fit_the_disk_is_not_replayed_by_a_second_run() 
     let folder = place.file().parent().unwrap().to_str().unwrap().to_owned();
     let mount = "mount -t tmpfs -o size=1m tmpfs \"$1\" && shift && exec \"$@\"";
     let disk = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", &folder];
-    let proxy = match Proxy::start_below(&disk, place.flags()).await {
-        Ok(proxy) => proxy,
+    let proxy = if let Ok(proxy) = Proxy::start_below(&disk, place.flags()).await {
+        proxy
+    } else {
         // Where nobody may mount anything, files of a limited size have to do.
-        Err(_) => {
-            let proxy = Proxy::start_below(&LIMITED, place.flags()).await.unwrap();
-            limit_files(&proxy, Some(1 << 20));
-            proxy
-        }
+        let proxy = Proxy::start_below(&LIMITED, place.flags()).await.unwrap();
+        limit_files(&proxy, Some(1 << 20));
+        proxy
     };
     let large = one(LARGE_ORDERS, "does-not-fit-1b7e");
     let first = large.ask.send(proxy.address()).await.unwrap();
