@@ -156,12 +156,15 @@ impl Report {
 /// (`test result: ok. 2 passed; 0 failed; 0 ignored; ...`) say, added up.
 fn count(output: &str) -> Counts {
     let mut counts = Counts::default();
+    // Nextest shows what failing tests wrote, which is what the standard harness says of them alone.
+    let nextest = output.lines().any(|line| line.trim_start().starts_with("Summary ["));
     let results = output.lines().filter_map(|line| {
         let line = line.trim_start();
-        if line.starts_with("Summary [") {
-            return line.split_once(" run: ").map(|(_, results)| results);
+        match line.strip_prefix("Summary [") {
+            Some(line) => line.split_once(" run: ").map(|(_, results)| results),
+            None if nextest => None,
+            None => line.strip_prefix("test result: "),
         }
-        line.strip_prefix("test result: ")
     });
     for result in results {
         let result = result.split_once(". ").map_or(result, |(_, rest)| rest);
@@ -198,6 +201,8 @@ mod tests {
         let bad =
             "Summary [ 9.1s] 10/12 tests run: 5 passed (2 slow, 1 leaky), 4 failed, 1 timed out, 3 skipped";
         assert_eq!(count(bad), Counts { passed: 5, failed: 5, ignored: 3 });
+        let shown = format!("test result: FAILED. 0 passed; 1 failed; 0 ignored\n{bad}");
+        assert_eq!(count(&shown), count(bad));
         let two = "test result: ok. 7 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s\n\
                    test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
         assert_eq!(count(two), Counts { passed: 8, failed: 2, ignored: 1 });
