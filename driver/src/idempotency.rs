@@ -444,8 +444,8 @@ impl Builder {
         self
     }
 
-    /// How long a run is offered to a store that does not take it, before its client is told that the outcome is
-    /// unknown. Default 10 s.
+    /// How long an answer is offered to a store that does not take it. Its completion without a body is then
+    /// offered for as long again, before the client is told that the outcome is unknown. Default 10 s.
     pub fn settle_within(mut self, limit: Duration) -> Self {
         self.settle_within = limit;
         self
