@@ -10,6 +10,11 @@ use semel_core::store::AnyStore;
 /// Each law gets a fixture of its own. Where laws share a server, `open` gives each one a table, a prefix or a
 /// database to itself.
 pub trait Fixture: Send + Sync + Sized + 'static {
+    /// Whether there is a server to open a store on. Where it says `false`, having told why, the laws are not judged.
+    fn available() -> bool {
+        true
+    }
+
     /// Opens an empty store.
     fn open() -> impl Future<Output = Self> + Send;
 

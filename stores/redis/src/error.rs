@@ -1,0 +1,110 @@
+//! What Redis says, in the store's words.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisError};
+use semel_core::record::codec::DecodeError;
+use semel_core::store::{StoreError, StoreErrorKind};
+
+pub(crate) const NAME: &str = "redis";
+
+/// The code that the scripts give what does not decode.
+const DAMAGED: &str = "SEMELDATA";
+
+pub(crate) fn error(kind: StoreErrorKind, message: impl Into<String>) -> StoreError {
+    StoreError::new(NAME, kind, message)
+}
+
+pub(crate) fn undecodable(what: &str) -> StoreError {
+    error(
+        StoreErrorKind::Undecodable,
+        format!("a record has a {what} that this version does not know: update this program, or restore it"),
+    )
+}
+
+pub(crate) fn undecodable_blob(source: DecodeError) -> StoreError {
+    error(StoreErrorKind::Undecodable, source.to_string()).with_source(source)
+}
+
+/// A reply of a shape that no script of ours gives.
+pub(crate) fn unexpected(server: &dyn Display) -> StoreError {
+    error(StoreErrorKind::Internal, format!("{server}: an answer of an unexpected shape"))
+}
+
+pub(crate) fn no_answer_within(server: &dyn Display, limit: Duration) -> StoreError {
+    error(StoreErrorKind::Timeout, format!("{server}: no answer within {limit:?}"))
+}
+
+/// A step that failed.
+///
+/// The texts of errors that Redis returns can name keys and arguments, so only known ones are passed on.
+pub(crate) fn failed(server: &dyn Display, source: RedisError) -> StoreError {
+    let (kind, what) = meaning(&source);
+    let error = error(kind, format!("{server}: {what}"));
+    if source.is_io_error() { error.with_source(source) } else { error }
+}
+
+fn meaning(error: &RedisError) -> (StoreErrorKind, &'static str) {
+    use StoreErrorKind as Kind;
+    if error.is_timeout() {
+        return (Kind::Timeout, "no answer in time");
+    }
+    match error.code() {
+        Some(DAMAGED | "WRONGTYPE") => {
+            return (Kind::Undecodable, "a record is damaged, or written by a newer version");
+        }
+        Some("OOM") => return (Kind::Full, "no room: maxmemory is reached; raise it"),
+        Some("READONLY") => {
+            return (Kind::Unavailable, "is a read-only replica: connect to the primary");
+        }
+        Some("LOADING") => return (Kind::Unavailable, "is still loading its data"),
+        Some("MISCONF") => {
+            return (Kind::Unavailable, "refuses writes, since it cannot save to its disk");
+        }
+        Some("MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN") => {
+            return (Kind::Unavailable, "has no primary to ask now");
+        }
+        Some("NOREPLICAS") => return (Kind::Unavailable, "has fewer replicas than it demands"),
+        Some("BUSY") => return (Kind::Contended, "is busy with somebody's script"),
+        Some("MOVED" | "ASK" | "CROSSSLOT") => {
+            return (Kind::Config, "is a node of a cluster, which this store does not speak to");
+        }
+        Some("NOPERM") => {
+            return (Kind::Config, "the user may not do what a step needs: see the crate's documentation");
+        }
+        Some("NOAUTH" | "WRONGPASS") => return (Kind::Config, "refuses the user or the password"),
+        _ => {}
+    }
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => (Kind::Config, "refuses the user or the password"),
+        ErrorKind::Io => (Kind::Unavailable, "the connection was lost"),
+        ErrorKind::Parse | ErrorKind::Client => (Kind::Unavailable, "the connection is not usable"),
+        _ => (Kind::Internal, "refused a step"),
+    }
+}
+
+/// A connection that could not be made, at start or later.
+pub(crate) fn unreachable(server: &dyn Display, source: RedisError) -> StoreError {
+    use StoreErrorKind as Kind;
+    let text = source.to_string();
+    let (kind, what) = if text.contains("switch database") {
+        (Kind::Config, "has no such database: see its setting `databases`, and the number in the URL")
+    } else if source.kind() == ErrorKind::AuthenticationFailed
+        || matches!(source.code(), Some("NOAUTH" | "WRONGPASS"))
+    {
+        (Kind::Config, "refuses the user or the password")
+    } else if source.is_connection_refusal() {
+        (Kind::Unavailable, "refuses connections: is it running, and is this its port?")
+    } else if source.is_timeout() {
+        (Kind::Timeout, "no connection in time")
+    } else if text.contains("lookup") || text.contains("resolve") || text.contains("No address") {
+        (Kind::Unavailable, "this name has no address")
+    } else if source.is_io_error() {
+        (Kind::Unavailable, "cannot be reached")
+    } else {
+        return failed(server, source);
+    };
+    let error = error(kind, format!("{server}: {what}"));
+    if source.is_io_error() { error.with_source(source) } else { error }
+}

@@ -1,0 +1,70 @@
+//! The names under which Redis keeps things.
+//!
+//! | key | value |
+//! |---|---|
+//! | `PREFIX:{ID}` | a record, see `row.rs`; also the channel of its changes |
+//! | `PREFIX:{ID}:a` | the blob of an answer too large to be part of its record |
+//! | `PREFIX:{ID}:s:NONCE` | such a blob before its completion, for an hour at most |
+//! | `PREFIX:{ID}:q` | a stored request |
+//! | `PREFIX:p:TAG`, `PREFIX:p:TAG:b` | what a principal keeps, where there are quotas |
+//! | `PREFIX:secret`, `PREFIX:probe` | the store's secret; what `health` writes |
+//!
+//! `ID` is a record id as 64 hexadecimal digits, and the hash tag: all of a record is in one slot.
+
+use semel_core::record::RecordId;
+use semel_core::store::{StoreError, StoreErrorKind};
+
+use crate::error::error;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// The prefix is part of a search pattern, so it may hold nothing that such a pattern gives a meaning to.
+    pub(crate) fn new(prefix: &str) -> Result<Self, StoreError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:/".contains(&byte);
+        if prefix.is_empty() || prefix.len() > 128 || !prefix.bytes().all(plain) {
+            let message = "a prefix has 1 to 128 of: letters, digits, and . _ - : /";
+            return Err(error(StoreErrorKind::Config, message));
+        }
+        Ok(Self { prefix: prefix.to_owned() })
+    }
+
+    pub(crate) fn record(&self, id: &RecordId) -> String {
+        format!("{}:{{{id}}}", self.prefix)
+    }
+
+    pub(crate) fn answer(&self, id: &RecordId) -> String {
+        format!("{}:{{{id}}}:a", self.prefix)
+    }
+
+    pub(crate) fn request(&self, id: &RecordId) -> String {
+        format!("{}:{{{id}}}:q", self.prefix)
+    }
+
+    pub(crate) fn staged(&self, id: &RecordId, nonce: u64) -> String {
+        format!("{}:{{{id}}}:s:{nonce:016x}", self.prefix)
+    }
+
+    pub(crate) fn secret(&self) -> String {
+        format!("{}:secret", self.prefix)
+    }
+
+    pub(crate) fn probes(&self) -> [String; 2] {
+        let probe = format!("{}:{{probe}}", self.prefix);
+        [probe.clone(), probe + ":moved"]
+    }
+
+    /// Matches the records and nothing else.
+    pub(crate) fn pattern(&self) -> String {
+        format!("{}:{{????????????????????????????????????????????????????????????????}}", self.prefix)
+    }
+
+    /// The record that a key names.
+    pub(crate) fn id(&self, key: &str) -> Option<RecordId> {
+        let id = key.strip_prefix(&*self.prefix)?.strip_prefix(":{")?.strip_suffix('}')?;
+        RecordId::from_hex(id)
+    }
+}

@@ -1,0 +1,181 @@
+//! What a server has to be, and what it had better be.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use semel_core::store::{StoreError, StoreErrorKind};
+
+use crate::error::{error, failed, unexpected};
+use crate::link::Server;
+
+/// The oldest Redis that has all that the steps use: script flags, and `SET` with both `NX` and `GET`.
+const OLDEST: (u32, u32) = (7, 0);
+
+/// Something about a server that its operator should know. None of it stops the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// Neither a log nor snapshots: a restart of the server loses every record.
+    NotPersistent,
+    /// Snapshots only: a crash loses what was written since the last one.
+    SnapshotsOnly,
+    /// The log is synced once a second: a crash loses the last second or two.
+    SyncedEverySecond,
+    /// The log is synced when the operating system likes: a crash of the machine loses up to half a minute.
+    SyncedByTheSystem,
+    /// The server does not say how often its log is synced (`CONFIG` is not allowed).
+    SyncUnknown,
+    /// This policy removes keys to make room, records among them, and was accepted.
+    Evicts(String),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPersistent => f.write_str(
+                "redis keeps nothing on disk: after its restart every key may run a second time; \
+                 set appendonly yes and appendfsync always",
+            ),
+            Self::SnapshotsOnly => f.write_str(
+                "redis writes snapshots only: what a crash takes back may run a second time; \
+                 set appendonly yes and appendfsync always",
+            ),
+            Self::SyncedEverySecond => f.write_str(
+                "redis syncs its log once a second: a crash takes back the last second or two, and those keys may \
+                 run a second time; set appendfsync always",
+            ),
+            Self::SyncedByTheSystem => f.write_str(
+                "redis leaves syncing to the operating system: a crash of the machine takes back up to half a \
+                 minute, and those keys may run a second time; set appendfsync always",
+            ),
+            Self::SyncUnknown => f.write_str(
+                "redis does not say how often it syncs its log: unless appendfsync is always, a crash takes back \
+                 the last writes, and those keys may run a second time",
+            ),
+            Self::Evicts(policy) => write!(
+                f,
+                "redis removes keys when it is full (maxmemory-policy {policy}): a record that it removes runs a \
+                 second time",
+            ),
+        }
+    }
+}
+
+/// What was found.
+pub(crate) struct Findings {
+    pub(crate) durable: bool,
+    pub(crate) warnings: Vec<Warning>,
+}
+
+/// Refuses what cannot keep the contract, and notes the rest.
+pub(crate) async fn check(
+    connection: &mut MultiplexedConnection,
+    server: &Server,
+    max_body: u64,
+    accept_eviction: bool,
+) -> Result<Findings, StoreError> {
+    let info = Info::ask(connection, server).await?;
+    let config = |message: String| Err(error(StoreErrorKind::Config, format!("{server}: {message}")));
+    match info.get("redis_mode") {
+        "sentinel" => return config("is a Sentinel, which holds no records: name its primary".into()),
+        "cluster" => return config("is a node of a cluster: this store needs a single node".into()),
+        _ => {}
+    }
+    let version = info.get("redis_version");
+    if parse_version(version).is_none_or(|version| version < OLDEST) {
+        let (major, minor) = OLDEST;
+        return config(format!("is Redis {version}: this store needs {major}.{minor} or later"));
+    }
+    if info.get("loading") == "1" {
+        return Err(error(StoreErrorKind::Unavailable, format!("{server}: is still loading its data")));
+    }
+    if info.get("role") == "slave" {
+        return config("is a replica: connect to its primary".into());
+    }
+    let mut warnings = Vec::new();
+    let policy = info.get("maxmemory_policy");
+    if policy != "noeviction" {
+        if !accept_eviction {
+            return config(format!(
+                "its maxmemory-policy is {policy}, which removes records when memory is full, so that their keys run \
+                 a second time: set it to noeviction, or accept this with `accept_eviction`"
+            ));
+        }
+        warnings.push(Warning::Evicts(policy.to_owned()));
+    }
+    let settings = Settings::ask(connection).await;
+    if let Some(largest) = settings.largest_value
+        && max_body >= largest
+    {
+        return config(format!(
+            "takes values of {largest} bytes (proto-max-bulk-len), less than bodies of {max_body} bytes need: lower \
+             `max_body`, or raise that"
+        ));
+    }
+    let kept = persistence(info.get("aof_enabled") == "1", &settings);
+    let durable = kept.is_none();
+    warnings.extend(kept);
+    Ok(Findings { durable, warnings })
+}
+
+/// What is lost in a crash; nothing if the log is synced before each answer.
+fn persistence(logs: bool, settings: &Settings) -> Option<Warning> {
+    match (logs, settings.sync.as_deref()) {
+        (true, Some("always")) => None,
+        (true, Some("everysec")) => Some(Warning::SyncedEverySecond),
+        (true, Some(_)) => Some(Warning::SyncedByTheSystem),
+        (true, None) => Some(Warning::SyncUnknown),
+        (false, _) if settings.snapshots == Some(false) => Some(Warning::NotPersistent),
+        (false, _) => Some(Warning::SnapshotsOnly),
+    }
+}
+
+fn parse_version(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.').map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+struct Info(HashMap<String, String>);
+
+impl Info {
+    async fn ask(connection: &mut MultiplexedConnection, server: &Server) -> Result<Self, StoreError> {
+        let answer = connection.send_packed_command(&redis::cmd("INFO")).await;
+        let text = match answer.map_err(|error| failed(server, error))? {
+            Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
+            Value::VerbatimString { text, .. } => text,
+            Value::ServerError(error) => return Err(failed(server, error.into())),
+            _ => return Err(unexpected(server)),
+        };
+        let fields = text.lines().filter_map(|line| line.trim_end().split_once(':'));
+        Ok(Self(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
+    }
+
+    fn get(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+}
+
+/// What only `CONFIG` tells, which many hosted servers do not allow.
+#[derive(Default)]
+struct Settings {
+    sync: Option<String>,
+    snapshots: Option<bool>,
+    largest_value: Option<u64>,
+}
+
+impl Settings {
+    async fn ask(connection: &mut MultiplexedConnection) -> Self {
+        let mut cmd = redis::cmd("CONFIG");
+        cmd.arg("GET").arg("appendfsync").arg("save").arg("proto-max-bulk-len");
+        let answer = connection.send_packed_command(&cmd).await.ok();
+        let fields: HashMap<String, String> =
+            answer.and_then(|answer| redis::from_redis_value(answer).ok()).unwrap_or_default();
+        Self {
+            sync: fields.get("appendfsync").cloned(),
+            snapshots: fields.get("save").map(|save| !save.is_empty()),
+            largest_value: fields.get("proto-max-bulk-len").and_then(|largest| largest.parse().ok()),
+        }
+    }
+}

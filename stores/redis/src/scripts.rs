@@ -1,0 +1,121 @@
+//! The atomic steps: Lua files, called by their hash.
+
+use std::sync::LazyLock;
+
+use redis::Cmd;
+
+/// A step. Each runs whole or not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Begin,
+    Complete,
+    Release,
+    Abandon,
+    Renew,
+    Note,
+    Look,
+    Resolve,
+    Delete,
+    Sweep,
+    Probe,
+}
+
+pub(crate) struct Script {
+    source: String,
+    hash: String,
+}
+
+const RECORD: &str = include_str!("lua/record.lua");
+const QUOTA: &str = include_str!("lua/quota.lua");
+const SETTLE: &str = include_str!("lua/settle.lua");
+
+/// Settling takes little room and often gives some back, so it goes on where `maxmemory` is reached: a run that has
+/// ended must not become unknown for want of bytes. A claim has no such right.
+const EVEN_WHEN_FULL: &str = "#!lua flags=allow-oom\n";
+
+static SCRIPTS: LazyLock<Vec<(Step, Script)>> = LazyLock::new(|| {
+    [
+        (Step::Begin, [RECORD, QUOTA, include_str!("lua/begin.lua")].concat()),
+        (Step::Complete, settling(include_str!("lua/complete.lua"))),
+        (Step::Release, settling(include_str!("lua/release.lua"))),
+        (Step::Abandon, settling(include_str!("lua/abandon.lua"))),
+        (Step::Renew, settling(include_str!("lua/renew.lua"))),
+        (Step::Note, [RECORD, include_str!("lua/note.lua")].concat()),
+        (Step::Look, [RECORD, include_str!("lua/look.lua")].concat()),
+        (Step::Resolve, settling(include_str!("lua/resolve.lua"))),
+        (Step::Delete, settling(include_str!("lua/delete.lua"))),
+        (Step::Sweep, settling(include_str!("lua/sweep.lua"))),
+        (Step::Probe, include_str!("lua/probe.lua").to_owned()),
+    ]
+    .map(|(step, source)| {
+        let hash = redis::Script::new(&source).get_hash().to_owned();
+        (step, Script { source, hash })
+    })
+    .into()
+});
+
+fn settling(step: &str) -> String {
+    [EVEN_WHEN_FULL, RECORD, QUOTA, SETTLE, step].concat()
+}
+
+/// Commands that load every script.
+pub(crate) fn load() -> redis::Pipeline {
+    let mut pipeline = redis::pipe();
+    for (_, script) in SCRIPTS.iter() {
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(&script.source);
+    }
+    pipeline
+}
+
+/// A call of a step on the keys of one record.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    step: Step,
+    keys: Vec<String>,
+    args: Vec<Vec<u8>>,
+}
+
+impl Call {
+    pub(crate) fn new(step: Step, keys: Vec<String>) -> Self {
+        Self { step, keys, args: Vec::with_capacity(10) }
+    }
+
+    pub(crate) fn arg(mut self, arg: impl Into<Vec<u8>>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// In decimal digits, as Lua reads numbers.
+    pub(crate) fn number(self, number: impl Copy + ToString) -> Self {
+        self.arg(number.to_string())
+    }
+
+    /// Nothing is an empty argument.
+    pub(crate) fn maybe<T: ToString>(self, number: Option<T>) -> Self {
+        self.arg(number.map(|number| number.to_string()).unwrap_or_default())
+    }
+
+    /// Calls it by its hash, as a server that has seen it knows it.
+    pub(crate) fn by_hash(&self) -> Cmd {
+        self.with("EVALSHA", |script| &script.hash)
+    }
+
+    /// Calls it by its text, which a server that restarted or took over has to be told.
+    pub(crate) fn by_source(&self) -> Cmd {
+        self.with("EVAL", |script| &script.source)
+    }
+
+    fn with(&self, command: &str, name: impl Fn(&Script) -> &str) -> Cmd {
+        let mut cmd = redis::cmd(command);
+        let script = SCRIPTS.iter().find(|(step, _)| *step == self.step);
+        cmd.arg(script.map_or("", |(_, script)| name(script)));
+        cmd.arg(self.keys.len());
+        for key in &self.keys {
+            cmd.arg(key);
+        }
+        for arg in &self.args {
+            cmd.arg(&arg[..]);
+        }
+        cmd
+    }
+}

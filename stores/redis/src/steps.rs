@@ -1,0 +1,580 @@
+//! The steps, as calls and what their answers mean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Cmd, Value};
+use semel_core::record::{
+    ClaimId, Completion, Fence, NotKept, Record, RecordId, RecordView, Retention, StoredBody, Timestamp,
+    codec,
+};
+use semel_core::store::{
+    Acquired, Begin, Begun, Delete, Deleted, Differs, Lease, LeaseRef, ReleaseAs, ReleaseBy, Resolution,
+    Resolved, Settled, StoreError, StoreErrorKind, Verdict,
+};
+
+use crate::clock::Clock;
+use crate::error::{error, failed, undecodable_blob, unexpected};
+use crate::keys::Keys;
+use crate::link::{Link, Server};
+use crate::row::{self, Place, Row, Seal};
+use crate::scripts::{Call, Step};
+
+/// A blob up to this size is a part of its record: one key, one command. Beyond it, Lua would cost more than a key.
+const INLINE: usize = 1024;
+/// A body up to this size comes with the claim's answer; a larger one is fetched by a second round trip, outside Lua.
+const HANDED_OUT: usize = 16 * 1024;
+/// How long a staged answer waits for its completion, which is right behind it on the same connection.
+const STAGED_FOR: Duration = Duration::from_hours(1);
+/// At most so many renewals in one write.
+const BATCH: usize = 256;
+/// How often an answer is looked for that is not where its record says: it was replaced between two reads.
+const LOOKS: usize = 3;
+
+/// What the steps need.
+pub(crate) struct Steps {
+    pub(crate) link: Link,
+    pub(crate) keys: Keys,
+    pub(crate) clock: Clock,
+    pub(crate) max_body: u64,
+    pub(crate) replicas: Option<Replicas>,
+}
+
+/// Replicas that have to acknowledge a claim or a settlement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Replicas {
+    pub(crate) count: usize,
+    pub(crate) within: Duration,
+}
+
+/// A step's answer: a word, and what follows it.
+struct Reply {
+    word: Vec<u8>,
+    rest: std::vec::IntoIter<Value>,
+}
+
+impl Steps {
+    pub(crate) async fn begin(&self, ask: &Begin) -> Result<Begun, StoreError> {
+        for _ in 0..LOOKS {
+            let request = ask.request.as_ref().map(codec::encode_request).unwrap_or_default();
+            let call = self
+                .call(Step::Begin, &ask.id)
+                .arg(row::claimed(ask))
+                .number(row::millis(ask.lease_for))
+                .arg(request)
+                .maybe(ask.minted.map(Timestamp::as_millis))
+                .maybe(ask.quota.and_then(|quota| quota.records))
+                .maybe(ask.quota.and_then(|quota| quota.bytes))
+                .arg(self.waits())
+                .number(HANDED_OUT);
+            let mut reply = self.durably(None, call).await?;
+            let begun = match &reply.word[..] {
+                b"new" => {
+                    let fence = self.fence(&mut reply)?;
+                    let lease = Lease::new(ask.id, ask.claim, fence);
+                    Begun::Acquired(Acquired { lease, attempt: 1, progress: None })
+                }
+                b"taken" => {
+                    let (row, _) = self.row(&ask.id, &mut reply)?;
+                    let lease = Lease::new(ask.id, row.claim(), row.fence);
+                    Begun::Acquired(Acquired { lease, attempt: row.attempt(), progress: row.progress })
+                }
+                b"differs" => {
+                    let (row, _) = self.row(&ask.id, &mut reply)?;
+                    let same_principal = self.number(&mut reply)? == 1;
+                    Begun::Differs(Differs {
+                        fingerprint: row.fingerprint,
+                        settings: row.settings,
+                        same_principal,
+                    })
+                }
+                b"held" => {
+                    let remaining = u64::try_from(self.number(&mut reply)?).unwrap_or(0);
+                    Begun::Held { remaining: Duration::from_millis(remaining) }
+                }
+                b"settled" => match self.answered(&ask.id, &mut reply).await? {
+                    Some(record) => Begun::Settled(record),
+                    None => continue,
+                },
+                b"unknown" => {
+                    let (row, now) = self.row(&ask.id, &mut reply)?;
+                    Begun::Unknown(row.view(now))
+                }
+                b"stale" => Begun::Stale,
+                b"expired" => Begun::Expired,
+                b"quota" => Begun::OverQuota,
+                _ => return Err(self.unexpected()),
+            };
+            return Ok(begun);
+        }
+        Err(no_answer())
+    }
+
+    pub(crate) async fn renew(
+        &self,
+        leases: &[LeaseRef],
+        lease_for: Duration,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let mut settled = Vec::with_capacity(leases.len());
+        for batch in leases.chunks(BATCH) {
+            let calls: Vec<_> = batch
+                .iter()
+                .map(|lease| {
+                    let call = Call::new(Step::Renew, vec![self.keys.record(&lease.id)]);
+                    call.number(self.clock.offset()).number(lease.fence).number(row::millis(lease_for))
+                })
+                .collect();
+            let replies = self.all(&calls).await?;
+            for (lease, reply) in batch.iter().zip(replies) {
+                settled.push(self.settled(&lease.id, reply?)?);
+            }
+        }
+        Ok(settled)
+    }
+
+    pub(crate) async fn complete(
+        &self,
+        lease: LeaseRef,
+        completion: &Completion,
+        keep: &Retention,
+    ) -> Result<Settled, StoreError> {
+        let mut answer = self.encode(completion)?;
+        for _ in 0..LOOKS {
+            let call =
+                self.call_staged(Step::Complete, &lease.id, &answer).number(lease.fence).arg(self.waits());
+            let call = answer.put(call, keep);
+            match self.durably(answer.stage(&self.keys, &lease.id), call).await {
+                Ok(reply) if reply.word == b"unstaged" => {}
+                Ok(reply) => return self.settled(&lease.id, reply),
+                // A completion is never refused for want of room: its record is there already.
+                Err(error) if error.kind() == StoreErrorKind::Full && !answer.is_bare => {
+                    answer = Answer::bare(completion);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(no_answer())
+    }
+
+    pub(crate) async fn release(
+        &self,
+        by: ReleaseBy,
+        how: ReleaseAs,
+        keep: &Retention,
+    ) -> Result<Settled, StoreError> {
+        let (id, fence, claim) = match by {
+            ReleaseBy::Lease(lease) => (lease.id, Some(lease.fence), None),
+            ReleaseBy::Claim(id, claim) => (id, None, Some(claim)),
+        };
+        let call = self
+            .call(Step::Release, &id)
+            .maybe(fence)
+            .arg(claim.map(|claim: ClaimId| claim.to_bytes().to_vec()).unwrap_or_default())
+            .arg(if how == ReleaseAs::Forgotten { "forgotten" } else { "" })
+            .number(row::millis(keep.released));
+        let reply = self.durably(None, call).await?;
+        self.settled(&id, reply)
+    }
+
+    pub(crate) async fn abandon(&self, lease: LeaseRef) -> Result<Settled, StoreError> {
+        let call = self.call(Step::Abandon, &lease.id).number(lease.fence);
+        let reply = self.durably(None, call).await?;
+        self.settled(&lease.id, reply)
+    }
+
+    pub(crate) async fn note(&self, lease: LeaseRef, progress: &Bytes) -> Result<Settled, StoreError> {
+        let call = self.call(Step::Note, &lease.id).number(lease.fence).arg(&progress[..]);
+        let reply = self.durably(None, call).await?;
+        self.settled(&lease.id, reply)
+    }
+
+    pub(crate) async fn inspect(&self, id: &RecordId) -> Result<Option<RecordView>, StoreError> {
+        let mut reply = self.once(self.call(Step::Look, id).arg("")).await?;
+        match &reply.word[..] {
+            b"absent" => Ok(None),
+            b"found" => {
+                let (row, now) = self.row(id, &mut reply)?;
+                Ok(Some(row.view(now)))
+            }
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// The views of many, in their order, without those that are gone.
+    pub(crate) async fn inspect_all(&self, ids: &[RecordId]) -> Result<Vec<RecordView>, StoreError> {
+        let calls: Vec<_> = ids.iter().map(|id| self.call(Step::Look, id).arg("")).collect();
+        let mut views = Vec::with_capacity(ids.len());
+        for (id, reply) in ids.iter().zip(self.all(&calls).await?) {
+            let mut reply = reply?;
+            if reply.word == b"found" {
+                let (row, now) = self.row(id, &mut reply)?;
+                views.push(row.view(now));
+            }
+        }
+        Ok(views)
+    }
+
+    pub(crate) async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError> {
+        for _ in 0..LOOKS {
+            let mut reply = self.once(self.call(Step::Look, id).number(HANDED_OUT)).await?;
+            match &reply.word[..] {
+                b"absent" => return Ok(None),
+                b"found" => {}
+                _ => return Err(self.unexpected()),
+            }
+            if let Some(record) = self.answered(id, &mut reply).await? {
+                return Ok(
+                    Some(record).filter(|record| record.view.state == semel_core::record::State::Completed)
+                );
+            }
+        }
+        Err(no_answer())
+    }
+
+    pub(crate) async fn resolve(
+        &self,
+        id: &RecordId,
+        resolution: &Resolution,
+    ) -> Result<Resolved, StoreError> {
+        let mut answer = match &resolution.verdict {
+            Verdict::Applied(completion) => Some(self.encode(completion)?),
+            Verdict::NotApplied => None,
+        };
+        for _ in 0..LOOKS {
+            let call = match &answer {
+                Some(answer) => self.call_staged(Step::Resolve, id, answer),
+                None => self.call(Step::Resolve, id),
+            };
+            let mut call = call
+                .arg(resolution.op.to_bytes())
+                .maybe(resolution.expect)
+                .arg(if answer.is_some() { "applied" } else { "not" })
+                .number(row::millis(resolution.retention.released));
+            if let Some(answer) = &answer {
+                call = answer.put(call, &resolution.retention);
+            }
+            let stage = answer.as_ref().and_then(|answer| answer.stage(&self.keys, id));
+            let mut reply = match (self.durably(stage, call).await, &resolution.verdict) {
+                (Ok(reply), _) => reply,
+                (Err(error), Verdict::Applied(completion))
+                    if error.kind() == StoreErrorKind::Full
+                        && answer.as_ref().is_some_and(|answer| !answer.is_bare) =>
+                {
+                    answer = Some(Answer::bare(completion));
+                    continue;
+                }
+                (Err(error), _) => return Err(error),
+            };
+            let word = std::mem::take(&mut reply.word);
+            let mut view = || self.row(id, &mut reply).map(|(row, now)| Box::new(row.view(now)));
+            return match &word[..] {
+                b"unstaged" => continue,
+                b"absent" => Ok(Resolved::Absent),
+                b"applied" => Ok(Resolved::Applied(view()?)),
+                b"refused" => Ok(Resolved::Refused(view()?)),
+                _ => Err(self.unexpected()),
+            };
+        }
+        Err(no_answer())
+    }
+
+    pub(crate) async fn delete(&self, id: &RecordId, which: Delete) -> Result<Deleted, StoreError> {
+        let which = match which {
+            Delete::Settled => "settled",
+            Delete::Any => "any",
+        };
+        let mut reply = self.durably(None, self.call(Step::Delete, id).arg(which)).await?;
+        match &reply.word[..] {
+            b"absent" => Ok(Deleted::Absent),
+            b"gone" => Ok(Deleted::Gone),
+            b"refused" => {
+                let (row, now) = self.row(id, &mut reply)?;
+                Ok(Deleted::Refused(Box::new(row.view(now))))
+            }
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Writes, so that a server that takes no writes is seen here and not by the first claim.
+    pub(crate) async fn health(&self) -> Result<(), StoreError> {
+        let reply = self.once(Call::new(Step::Probe, self.keys.probes().into())).await?;
+        if reply.word == b"ok" { Ok(()) } else { Err(self.unexpected()) }
+    }
+
+    /// Sweeps one record. The word says what was done.
+    pub(crate) async fn sweep(&self, id: &RecordId) -> Result<Vec<u8>, StoreError> {
+        let mut reply = self.once(self.call(Step::Sweep, id)).await?;
+        if reply.word != b"body" {
+            return Ok(reply.word);
+        }
+        let (row, _) = self.row(id, &mut reply)?;
+        let mut call = self.call(Step::Sweep, id).arg(row.seal);
+        let blob = match &row.answer {
+            Some(Place::Inline(blob)) => Some(blob.clone()),
+            Some(Place::Beside) => self.fetch(id).await?,
+            None => None,
+        };
+        if let Some(completion) = blob.and_then(|blob| codec::decode(&blob).ok()) {
+            call = call.arg(codec::encode(&codec::without_body(&completion, NotKept::Expired)));
+        }
+        Ok(self.once(call).await?.word)
+    }
+
+    fn call(&self, step: Step, id: &RecordId) -> Call {
+        let keys = vec![self.keys.record(id), self.keys.answer(id), self.keys.request(id)];
+        Call::new(step, keys).number(self.clock.offset())
+    }
+
+    fn call_staged(&self, step: Step, id: &RecordId, answer: &Answer) -> Call {
+        let staged = self.keys.staged(id, answer.nonce);
+        let keys = vec![self.keys.record(id), self.keys.answer(id), self.keys.request(id), staged];
+        Call::new(step, keys).number(self.clock.offset())
+    }
+
+    fn waits(&self) -> &'static str {
+        if self.replicas.is_some() { "1" } else { "" }
+    }
+
+    async fn once(&self, call: Call) -> Result<Reply, StoreError> {
+        let mut replies = self.all(std::slice::from_ref(&call)).await?;
+        replies.pop().unwrap_or_else(|| Err(self.unexpected()))
+    }
+
+    /// Calls that need no order, in one write. Those the server has forgotten are told it again.
+    async fn all(&self, calls: &[Call]) -> Result<Vec<Result<Reply, StoreError>>, StoreError> {
+        let mut commands = redis::Pipeline::with_capacity(calls.len());
+        for call in calls {
+            commands.add_command(call.by_hash());
+        }
+        let mut values = self.link.send(&commands).await?;
+        let forgotten: Vec<_> = (0..values.len()).filter(|at| is_forgotten(&values[*at])).collect();
+        if !forgotten.is_empty() {
+            let mut again = redis::Pipeline::with_capacity(forgotten.len());
+            for at in &forgotten {
+                again.add_command(calls[*at].by_source());
+            }
+            for (at, value) in forgotten.into_iter().zip(self.link.send(&again).await?) {
+                values[at] = value;
+            }
+        }
+        Ok(values.into_iter().map(|value| reply(self.link.server(), value)).collect())
+    }
+
+    /// A call with what has to be written before it, and with the replicas' acknowledgement where that is asked for.
+    /// All goes out in one write, and a server takes the commands of a connection in their order.
+    async fn durably(&self, before: Option<Cmd>, call: Call) -> Result<Reply, StoreError> {
+        let mut commands = redis::Pipeline::with_capacity(3);
+        let staged = before.is_some();
+        if let Some(before) = before {
+            commands.add_command(before);
+        }
+        commands.add_command(call.by_hash());
+        let mut values = self.send(commands).await?;
+        let mut answer = values.next();
+        if staged {
+            if let Some(Value::ServerError(error)) = answer {
+                return Err(failed(self.link.server(), error.into()));
+            }
+            answer = values.next();
+        }
+        let mut acknowledged = values.next();
+        if answer.as_ref().is_some_and(is_forgotten) {
+            let mut again = redis::Pipeline::with_capacity(2);
+            again.add_command(call.by_source());
+            let mut values = self.send(again).await?;
+            (answer, acknowledged) = (values.next(), values.next());
+        }
+        let reply = reply(self.link.server(), answer.ok_or_else(|| self.unexpected())?)?;
+        self.acknowledged(acknowledged)?;
+        Ok(reply)
+    }
+
+    async fn send(&self, mut commands: redis::Pipeline) -> Result<std::vec::IntoIter<Value>, StoreError> {
+        if let Some(Replicas { count, within }) = self.replicas {
+            // 0 would wait for ever.
+            commands.cmd("WAIT").arg(count).arg(row::millis(within).max(1));
+        }
+        Ok(self.link.send(&commands).await?.into_iter())
+    }
+
+    fn acknowledged(&self, value: Option<Value>) -> Result<(), StoreError> {
+        let Some(Replicas { count, .. }) = self.replicas else { return Ok(()) };
+        match value {
+            Some(Value::Int(replicas))
+                if usize::try_from(replicas).is_ok_and(|replicas| replicas >= count) =>
+            {
+                Ok(())
+            }
+            Some(Value::Int(replicas)) => Err(error(
+                StoreErrorKind::Unavailable,
+                format!("{}: {replicas} of {count} replicas acknowledged in time", self.link.server()),
+            )),
+            Some(Value::ServerError(error)) => Err(failed(self.link.server(), error.into())),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn settled(&self, id: &RecordId, mut reply: Reply) -> Result<Settled, StoreError> {
+        match &reply.word[..] {
+            b"applied" => Ok(Settled::Applied),
+            b"absent" => Ok(Settled::Absent),
+            b"superseded" => {
+                let (row, now) = self.row(id, &mut reply)?;
+                Ok(Settled::Superseded(Box::new(row.view(now))))
+            }
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// The record of a reply with its answer. `None`: it was replaced meanwhile, ask again. A record that is not
+    /// completed has an empty one.
+    async fn answered(&self, id: &RecordId, reply: &mut Reply) -> Result<Option<Record>, StoreError> {
+        let (row, now) = self.row(id, reply)?;
+        let blob = match (&row.answer, reply.rest.next()) {
+            (None, _) => {
+                return Ok(Some(Record { view: row.view(now), completion: Arc::default() }));
+            }
+            (Some(Place::Inline(blob)), _) => Some(blob.clone()),
+            (Some(Place::Beside), Some(Value::BulkString(blob))) => Some(blob.into()),
+            (Some(Place::Beside), _) => self.fetch(id).await?,
+        };
+        let Some(blob) = blob.filter(|blob| blob.starts_with(&row.seal)) else { return Ok(None) };
+        let mut completion = codec::decode(&blob).map_err(undecodable_blob)?;
+        if row.body_is_over(now) {
+            completion = codec::without_body(&completion, NotKept::Expired);
+        }
+        Ok(Some(Record { view: row.view(now), completion: Arc::new(completion) }))
+    }
+
+    async fn fetch(&self, id: &RecordId) -> Result<Option<Bytes>, StoreError> {
+        let mut commands = redis::Pipeline::with_capacity(1);
+        commands.cmd("GET").arg(self.keys.answer(id));
+        match self.link.send(&commands).await?.pop() {
+            Some(Value::BulkString(blob)) => Ok(Some(blob.into())),
+            Some(Value::Nil) => Ok(None),
+            Some(Value::ServerError(error)) => Err(failed(self.link.server(), error.into())),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn row(&self, id: &RecordId, reply: &mut Reply) -> Result<(Row, Timestamp), StoreError> {
+        let now = Timestamp::from_millis(self.number(reply)?);
+        let Some(Value::BulkString(raw)) = reply.rest.next() else { return Err(self.unexpected()) };
+        match Row::read(*id, raw)? {
+            Some(row) => Ok((row, now)),
+            None => Err(self.unexpected()),
+        }
+    }
+
+    fn number(&self, reply: &mut Reply) -> Result<i64, StoreError> {
+        match reply.rest.next() {
+            Some(Value::Int(number)) => Ok(number),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn fence(&self, reply: &mut Reply) -> Result<Fence, StoreError> {
+        let fence = u64::try_from(self.number(reply)?).ok().and_then(Fence::new);
+        fence.ok_or_else(|| self.unexpected())
+    }
+
+    fn unexpected(&self) -> StoreError {
+        unexpected(self.link.server())
+    }
+
+    fn encode(&self, completion: &Completion) -> Result<Answer, StoreError> {
+        let answer = Answer::new(completion);
+        if answer.body_bytes() > self.max_body {
+            let message = format!(
+                "a body of {} bytes is larger than the {} it takes",
+                answer.body_bytes(),
+                self.max_body
+            );
+            return Err(error(StoreErrorKind::TooLarge, message));
+        }
+        Ok(answer)
+    }
+}
+
+/// A completion as it is written.
+struct Answer {
+    blob: Vec<u8>,
+    status: u16,
+    body_bytes: Option<u64>,
+    /// Names it beside its record until the completion takes it: a repeat never writes over what was taken.
+    nonce: u64,
+    /// Without its body, for want of room: goes the way of small ones.
+    is_bare: bool,
+}
+
+impl Answer {
+    fn new(completion: &Completion) -> Self {
+        let response = completion.response.as_ref();
+        let body_bytes = response.and_then(|response| match &response.body {
+            StoredBody::Kept(body) => Some(body.len() as u64),
+            StoredBody::NotKept(_) => None,
+        });
+        let status = response.map_or(0, |response| response.status.as_u16());
+        Self { blob: codec::encode(completion), status, body_bytes, nonce: fastrand::u64(..), is_bare: false }
+    }
+
+    fn bare(completion: &Completion) -> Self {
+        Self { is_bare: true, ..Self::new(&codec::without_body(completion, NotKept::NoRoom)) }
+    }
+
+    fn body_bytes(&self) -> u64 {
+        self.body_bytes.unwrap_or(0)
+    }
+
+    fn is_inline(&self) -> bool {
+        self.is_bare || self.blob.len() <= INLINE
+    }
+
+    fn seal(&self) -> Seal {
+        let mut seal = Seal::default();
+        let length = seal.len().min(self.blob.len());
+        seal[..length].copy_from_slice(&self.blob[..length]);
+        seal
+    }
+
+    /// The command that writes it beside the record, where nobody reads it yet and where it does not stay.
+    fn stage(&self, keys: &Keys, id: &RecordId) -> Option<Cmd> {
+        (!self.is_inline()).then(|| {
+            let mut cmd = redis::cmd("SET");
+            cmd.arg(keys.staged(id, self.nonce)).arg(&self.blob[..]).arg("PX").arg(row::millis(STAGED_FOR));
+            cmd
+        })
+    }
+
+    fn put(&self, call: Call, keep: &Retention) -> Call {
+        let call = call.arg(if self.is_inline() { "i" } else { "k" });
+        let call = call.number(self.status).number(self.body_bytes());
+        let call = if self.is_inline() { call.arg(&self.blob[..]) } else { call.arg(self.seal()) };
+        call.maybe(self.body_bytes.map(|_| row::millis(keep.body))).number(row::millis(keep.record))
+    }
+}
+
+fn is_forgotten(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
+
+fn reply(server: &Server, value: Value) -> Result<Reply, StoreError> {
+    let values = match value {
+        Value::Array(values) => values,
+        Value::ServerError(error) => return Err(failed(server, error.into())),
+        _ => return Err(unexpected(server)),
+    };
+    let mut rest = values.into_iter();
+    match rest.next() {
+        Some(Value::BulkString(word)) => Ok(Reply { word, rest }),
+        _ => Err(unexpected(server)),
+    }
+}
+
+fn no_answer() -> StoreError {
+    error(
+        StoreErrorKind::Undecodable,
+        "a completed record has lost its answer: somebody removed the key, or the server evicts keys",
+    )
+}

@@ -1,0 +1,257 @@
+//! Wake-ups by pub/sub, on one connection for all who wait. They are hints: a connection that was lost wakes everybody,
+//! who then look for themselves.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use redis::aio::{PubSubSink, PubSubStream};
+use semel_core::record::RecordId;
+use semel_core::store::Watch;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::keys::Keys;
+use crate::link::{Bookkeeping, Dial};
+
+/// How long a waiter waits for its subscription: without one it still looks by itself.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// A network that was cut says nothing, so the connection is asked now and then.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const QUEUE: usize = 1024;
+const BATCH: usize = 128;
+
+/// Who waits for which record. Holds an entry only while somebody does.
+pub(crate) struct Watchers {
+    waiting: Mutex<HashMap<RecordId, Waiting>>,
+    wishes: mpsc::Sender<Wish>,
+}
+
+struct Waiting {
+    watchers: usize,
+    notify: Arc<Notify>,
+}
+
+enum Wish {
+    Subscribe(RecordId, oneshot::Sender<()>),
+    /// Nobody waits for this one any more.
+    Drop(RecordId),
+}
+
+impl Watchers {
+    /// Connects when the first waiter comes.
+    pub(crate) fn start(on: &Bookkeeping, dial: Dial, keys: Keys) -> Arc<Self> {
+        let (wishes, asked) = mpsc::channel(QUEUE);
+        let watchers = Arc::new(Self { waiting: Mutex::default(), wishes });
+        on.spawn(listen(Arc::downgrade(&watchers), asked, dial, keys));
+        watchers
+    }
+
+    pub(crate) async fn watch(self: &Arc<Self>, id: RecordId) -> Watch {
+        let notify = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry =
+                waiting.entry(id).or_insert_with(|| Waiting { watchers: 0, notify: Arc::new(Notify::new()) });
+            entry.watchers += 1;
+            Arc::clone(&entry.notify)
+        };
+        let entry = Entry { watchers: Arc::clone(self), id };
+        // Counts from here, not from its first poll: a change between the two must not be lost.
+        let changed = notify.notified_owned();
+        let (told, subscribed) = oneshot::channel();
+        let subscribing = async {
+            if self.wishes.send(Wish::Subscribe(id, told)).await.is_ok() {
+                let _connected = subscribed.await;
+            }
+        };
+        let _in_time = tokio::time::timeout(PATIENCE, subscribing).await;
+        Watch::new(async move {
+            let _entry = entry;
+            changed.await;
+        })
+    }
+
+    fn wake(&self, id: &RecordId) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = waiting.get(id) {
+            waiting.notify.notify_waiters();
+        }
+    }
+
+    fn wake_all(&self) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.values().for_each(|waiting| waiting.notify.notify_waiters());
+    }
+
+    fn is_waited_for(&self, id: &RecordId) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    }
+
+    fn all(&self) -> HashSet<RecordId> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+}
+
+struct Entry {
+    watchers: Arc<Watchers>,
+    id: RecordId,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut waiting = self.watchers.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = waiting.get_mut(&self.id) {
+            entry.watchers -= 1;
+            if entry.watchers == 0 {
+                waiting.remove(&self.id);
+                drop(waiting);
+                // Where the queue is full the subscription ends at its next message instead.
+                let _queued = self.watchers.wishes.try_send(Wish::Drop(self.id));
+            }
+        }
+    }
+}
+
+async fn listen(watchers: Weak<Watchers>, mut asked: mpsc::Receiver<Wish>, dial: Dial, keys: Keys) {
+    let mut wishes = Vec::with_capacity(BATCH);
+    while asked.recv_many(&mut wishes, BATCH).await > 0 {
+        let mut pause = Duration::from_millis(20);
+        // Until nobody waits, or the store is closed.
+        loop {
+            let Some(here) = watchers.upgrade() else { return };
+            let wanted = here.all();
+            if wanted.is_empty() {
+                break;
+            }
+            let connected = Subscriber::connect(&dial, &keys, wanted).await;
+            // They may have missed a change while there was no connection.
+            here.wake_all();
+            drop(here);
+            wishes.clear();
+            match connected {
+                Ok(mut subscriber) => {
+                    pause = Duration::from_millis(20);
+                    if subscriber.serve(&watchers, &mut asked).await == Ended::Closed {
+                        return;
+                    }
+                    if let Some(here) = watchers.upgrade() {
+                        here.wake_all();
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(server = %dial.server, %error, "no connection for wake-ups");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                    // Whoever asked meanwhile must not wait for an answer that does not come.
+                    while asked.try_recv().is_ok() {}
+                }
+            }
+        }
+        wishes.clear();
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Ended {
+    Lost,
+    Closed,
+}
+
+/// The connection, and what it is subscribed to.
+struct Subscriber<'a> {
+    sink: PubSubSink,
+    messages: PubSubStream,
+    keys: &'a Keys,
+    subscribed: HashSet<RecordId>,
+    patience: Duration,
+}
+
+impl<'a> Subscriber<'a> {
+    async fn connect(
+        dial: &Dial,
+        keys: &'a Keys,
+        wanted: HashSet<RecordId>,
+    ) -> Result<Self, redis::RedisError> {
+        let connecting = async {
+            let (mut sink, messages) = dial.client.get_async_pubsub().await?.split();
+            let channels: Vec<_> = wanted.iter().map(|id| keys.record(id)).collect();
+            sink.subscribe(&channels).await?;
+            Ok::<_, redis::RedisError>((sink, messages))
+        };
+        let (sink, messages) = match tokio::time::timeout(dial.timeout, connecting).await {
+            Ok(connected) => connected?,
+            Err(_) => return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        };
+        Ok(Self { sink, messages, keys, subscribed: wanted, patience: dial.timeout })
+    }
+
+    async fn serve(&mut self, watchers: &Weak<Watchers>, asked: &mut mpsc::Receiver<Wish>) -> Ended {
+        let mut wishes = Vec::with_capacity(BATCH);
+        let mut ping = tokio::time::interval(PING_EVERY);
+        ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let went_well = tokio::select! {
+                message = self.messages.next() => match message {
+                    None => return Ended::Lost,
+                    Some(message) => {
+                        let Some(watchers) = watchers.upgrade() else { return Ended::Closed };
+                        match self.keys.id(message.get_channel_name()) {
+                            Some(id) if watchers.is_waited_for(&id) => {
+                                watchers.wake(&id);
+                                true
+                            }
+                            Some(id) => self.grant(&watchers, std::iter::once(Wish::Drop(id))).await,
+                            None => true,
+                        }
+                    }
+                },
+                count = asked.recv_many(&mut wishes, BATCH) => {
+                    let Some(watchers) = watchers.upgrade().filter(|_| count > 0) else { return Ended::Closed };
+                    self.grant(&watchers, wishes.drain(..)).await
+                }
+                _ = ping.tick() => {
+                    let answered = tokio::time::timeout(self.patience, self.sink.ping::<redis::Value>()).await;
+                    matches!(answered, Ok(Ok(_)))
+                }
+            };
+            if !went_well {
+                return Ended::Lost;
+            }
+        }
+    }
+
+    async fn grant(&mut self, watchers: &Watchers, wishes: impl Iterator<Item = Wish>) -> bool {
+        let (mut join, mut leave, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        for wish in wishes {
+            match wish {
+                Wish::Subscribe(id, tell) => {
+                    told.push(tell);
+                    if self.subscribed.insert(id) {
+                        join.push(self.keys.record(&id));
+                    }
+                }
+                Wish::Drop(id) if !watchers.is_waited_for(&id) && self.subscribed.remove(&id) => {
+                    leave.push(id);
+                }
+                Wish::Drop(_) => {}
+            }
+        }
+        // One that left and came back within the batch stays.
+        let leave: Vec<_> =
+            leave.iter().filter(|id| !self.subscribed.contains(id)).map(|id| self.keys.record(id)).collect();
+        let talk = async {
+            if !join.is_empty() {
+                self.sink.subscribe(&join).await?;
+            }
+            if !leave.is_empty() {
+                self.sink.unsubscribe(&leave).await?;
+            }
+            Ok::<_, redis::RedisError>(())
+        };
+        let went_well = matches!(tokio::time::timeout(self.patience, talk).await, Ok(Ok(())));
+        for tell in told {
+            let _gone = tell.send(());
+        }
+        went_well
+    }
+}
