@@ -106,8 +106,8 @@ pub struct Guarded {
 
 impl Guarded {
     /// Reads the body and claims. Dropping the future gives up whatever was claimed.
-    pub async fn claim<B: HttpBody>(self, parts: &Parts, body: B) -> Claimed {
-        let Self { idempotency, mut buffering, mut place } = self;
+    pub async fn claim<B: HttpBody>(self: Box<Self>, parts: &Parts, body: B) -> Claimed {
+        let Self { idempotency, mut buffering, mut place } = *self;
         let limit = buffering.policy().body_within;
         let read = within(idempotency.runtime(), limit, read::whole(&mut buffering, body)).await;
         let body = match read {

@@ -130,7 +130,7 @@ impl Ticket {
     }
 
     /// Settles the run by the handler's answer, and gives the answer that may go out now.
-    pub async fn respond<B: HttpBody>(mut self, response: Response<B>) -> Response<Body<B>> {
+    pub async fn respond<B: HttpBody>(mut self: Box<Self>, response: Response<B>) -> Response<Body<B>> {
         let (mut parts, body) = response.into_parts();
         let Some(running) = self.running.take() else {
             return Response::from_parts(parts, Body::passed(body));
@@ -164,7 +164,7 @@ impl Ticket {
     }
 
     /// Settles a run that ended without an answer, and gives the answer for its client.
-    pub async fn fail(mut self, failure: Failure) -> Response<Whole> {
+    pub async fn fail(mut self: Box<Self>, failure: Failure) -> Response<Whole> {
         let Some(running) = self.running.take() else {
             return Response::new(Whole::default());
         };

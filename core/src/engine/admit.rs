@@ -8,7 +8,6 @@ use super::claim::Claiming;
 use crate::fingerprint::{BodyHasher, RequestHead};
 use crate::identity::Secret;
 use crate::key::{Key, KeyFormat};
-use crate::policy::headers::IDEMPOTENCY_ATTEMPT;
 use crate::policy::{HeaderRules, Policy, Requirement};
 use crate::problem::{Code, Problem};
 use crate::record::{ClaimId, Timestamp};
@@ -26,7 +25,6 @@ pub struct Bypass;
 #[derive(Debug)]
 #[must_use]
 #[expect(clippy::exhaustive_enums, reason = "a host has to do each of them")]
-#[expect(clippy::large_enum_variant, reason = "the large one is the common one, and lives for one match")]
 pub enum Admission {
     /// Not guarded: pass it through untouched.
     Bypass,
@@ -40,8 +38,7 @@ pub enum Admission {
 ///
 /// A [`Policy`] in the request's extensions stands for the route's; [`Bypass`] there opts it out.
 pub fn admit(route: &Policy, parts: &mut Parts) -> Admission {
-    let behind_another = parts.headers.contains_key(IDEMPOTENCY_ATTEMPT);
-    HeaderRules::clean_request(&mut parts.headers);
+    let behind_another = HeaderRules::clean_request(&mut parts.headers);
     let policy = parts.extensions.get::<Policy>().unwrap_or(route);
     if !policy.methods.contains(&parts.method) || parts.extensions.get::<Bypass>().is_some() {
         return Admission::Bypass;
@@ -193,7 +190,7 @@ impl Buffering {
         let digest = hasher.finish(body);
         let head = request_head(parts);
         let endpoint = policy.endpoint_scope.then_some((&parts.method, head.path));
-        let begin = Begin {
+        let begin = Box::new(Begin {
             id: secret.record_id(&policy.namespace, principal.stable(), endpoint, key.as_str()),
             fingerprint: policy.fingerprint.fingerprint(secret, &head, &digest),
             settings: policy.settings().clone(),
@@ -205,7 +202,7 @@ impl Buffering {
             minted,
             quota: policy.quota,
             request: None,
-        };
+        });
         Ok(Claiming::new(asker, key, begin))
     }
 }

@@ -16,8 +16,13 @@ use crate::record::{Record, Recovery, StoredBody};
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Who asked, as far as the answer depends on it.
+///
+/// On the heap, because it goes through every state of the engine, and each would move it.
 #[derive(Clone, Debug)]
-pub(super) struct Asker {
+pub(super) struct Asker(Box<Asked>);
+
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
     pub(super) policy: Policy,
     pub(super) key: Option<Key>,
     pub(super) accept: Vec<HeaderValue>,
@@ -28,16 +33,30 @@ pub(super) struct Asker {
     pub(super) behind_another: bool,
 }
 
+impl std::ops::Deref for Asker {
+    type Target = Asked;
+
+    fn deref(&self) -> &Asked {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Asker {
+    fn deref_mut(&mut self) -> &mut Asked {
+        &mut self.0
+    }
+}
+
 impl Asker {
     pub(super) fn new(policy: &Policy, headers: &HeaderMap) -> Self {
-        Self {
+        Self(Box::new(Asked {
             policy: policy.clone(),
             key: None,
             accept: headers.get_all(ACCEPT).iter().cloned().collect(),
             origin: headers.get(ORIGIN).cloned(),
             waits: None,
             behind_another: false,
-        }
+        }))
     }
 
     pub(super) fn reject(&self, problem: Problem) -> Rejection {

@@ -24,7 +24,7 @@ const ROUNDS: u8 = 4;
 pub struct Claiming {
     asker: Asker,
     key: Key,
-    begin: Begin,
+    begin: Box<Begin>,
     rounds: u8,
     /// The store has answered before, so there is a record.
     known: bool,
@@ -36,7 +36,6 @@ pub struct Claiming {
 #[derive(Debug)]
 #[must_use]
 #[expect(clippy::exhaustive_enums, reason = "a driver has to do each of them")]
-#[expect(clippy::large_enum_variant, reason = "the large one is the common one, and lives for one match")]
 pub enum Decision {
     /// It is ours: run the handler.
     Run(Running),
@@ -62,7 +61,7 @@ pub enum Unclaimed {
 }
 
 impl Claiming {
-    pub(super) fn new(asker: Asker, key: Key, begin: Begin) -> Self {
+    pub(super) fn new(asker: Asker, key: Key, begin: Box<Begin>) -> Self {
         Self { asker, key, begin, rounds: 0, known: false, budget: None }
     }
 

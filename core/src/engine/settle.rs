@@ -81,6 +81,7 @@ pub enum Persisted {
 /// What the run's own client gets.
 #[derive(Debug)]
 #[must_use = "the client has to be told"]
+#[expect(clippy::large_enum_variant, reason = "it is sent boxed, and lives for one match")]
 #[expect(clippy::exhaustive_enums, reason = "a host has to send each of them")]
 pub enum Reply {
     /// The handler's own answer. [`Live::mark`] its fields first.

@@ -32,9 +32,10 @@ fn canonical(body: &[u8], exclude: &[Pointer], hash: Hash) -> Option<Vec<u8>> {
     let mut writer = Writer {
         input: std::str::from_utf8(body).ok()?,
         at: 0,
-        out: Vec::with_capacity(body.len()),
-        containers: Vec::new(),
-        members: Vec::new(),
+        // Tags and lengths may take more than the punctuation that they stand for, but rarely by much.
+        out: Vec::with_capacity(body.len() + body.len() / 8 + 16),
+        containers: Vec::with_capacity(4),
+        members: Vec::with_capacity(16),
         exclude,
         live: (0..exclude.len()).collect(),
         scratch: Vec::new(),
@@ -245,6 +246,7 @@ impl Writer<'_> {
                 one.name(out).cmp(other.name(out)).then(one.start.cmp(&other.start))
             });
             self.scratch.clear();
+            self.scratch.reserve(out.len() - start);
             for member in members.iter() {
                 self.scratch.extend_from_slice(&out[member.start as usize..member.end as usize]);
             }

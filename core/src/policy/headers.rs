@@ -32,11 +32,19 @@ pub struct HeaderRules {
 
 impl HeaderRules {
     /// Removes what only Semel may say: `Idempotency-Attempt`, `-Fence` and `-Outcome`. For every request,
-    /// guarded or not. Allocates nothing.
-    pub fn clean_request(headers: &mut HeaderMap) {
-        for name in [IDEMPOTENCY_ATTEMPT, IDEMPOTENCY_FENCE, IDEMPOTENCY_OUTCOME] {
-            headers.remove(name);
+    /// guarded or not. Allocates nothing. `true`: there was an attempt, so another Semel sent the request, or
+    /// somebody who claims to be one.
+    pub fn clean_request(headers: &mut HeaderMap) -> bool {
+        // Looking through the names costs less than hashing three of them to find none.
+        let reserved =
+            |name: &str| matches!(name, "idempotency-attempt" | "idempotency-fence" | "idempotency-outcome");
+        if !headers.keys().any(|name| reserved(name.as_str())) {
+            return false;
         }
+        let attempt = headers.remove(IDEMPOTENCY_ATTEMPT).is_some();
+        headers.remove(IDEMPOTENCY_FENCE);
+        headers.remove(IDEMPOTENCY_OUTCOME);
+        attempt
     }
 
     /// Whether a `Connection` field names `field`. If it names the key's field, a hop on the way is free to
@@ -48,7 +56,9 @@ impl HeaderRules {
     /// Prepares a guarded request for its run: says which one it is, and asks for an identity coding unless the
     /// route keeps encodings.
     pub fn prepare_run(&self, headers: &mut HeaderMap, attempt: u32, fence: Fence) {
-        headers.insert(IDEMPOTENCY_ATTEMPT, HeaderValue::from(attempt));
+        let first = attempt == 1;
+        let attempt = if first { HeaderValue::from_static("1") } else { HeaderValue::from(attempt) };
+        headers.insert(IDEMPOTENCY_ATTEMPT, attempt);
         headers.insert(IDEMPOTENCY_FENCE, HeaderValue::from(fence.get()));
         if !self.keep_encodings {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -231,7 +231,7 @@ where
         }
     };
     let (client, awaited) = Client::line();
-    tokio::spawn(run(*ticket, parts, whole, handler, client));
+    tokio::spawn(run(ticket, parts, whole, handler, client));
     match awaited.await {
         Some(answer) => answer,
         None => Some(idem.torn_down().map(Body::whole)),
@@ -239,7 +239,7 @@ where
 }
 
 async fn run(
-    mut ticket: Ticket,
+    mut ticket: Box<Ticket>,
     mut parts: Parts,
     whole: Whole,
     handler: Handler,

@@ -6,9 +6,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use semel_core::engine::{Dispatch, Failure, FailureKind};
-use semel_driver::{
-    Admitted, Body, BoxFuture, Claimed, Client, Guarded, Idempotency, Panicked, Ticket, Whole,
-};
+use semel_driver::{Admitted, Body, BoxFuture, Claimed, Client, Guarded, Idempotency, Panicked};
 use tower_service::Service;
 use tracing::Instrument as _;
 
@@ -99,39 +97,21 @@ async fn claim_and_run<S, B, R>(
     let local = target::widen(&mut parts);
     let claimed = guarded.claim(&parts, body).await;
     target::narrow(&mut parts, local);
-    let answer = match claimed {
-        Claimed::Run(ticket, whole) => {
-            client.begins();
-            run(inner, *ticket, parts, whole, &mut client).await
-        }
-        Claimed::Answer(answer) => Ok(Ok(answer.map(Body::whole))),
+    let (mut ticket, whole) = match claimed {
+        Claimed::Run(ticket, whole) => (ticket, whole),
+        Claimed::Answer(answer) => return client.answer(Ok(Ok(answer.map(Body::whole)))),
         Claimed::Unguarded(whole) => {
             let answer = inner.call(Request::from_parts(parts, B::rebuild(whole))).await;
-            Ok(answer.map(|answer| answer.map(Body::passed)))
+            return client.answer(Ok(answer.map(|answer| answer.map(Body::passed))));
         }
     };
-    client.answer(answer);
-}
-
-async fn run<S, B, R>(
-    mut inner: S,
-    mut ticket: Ticket,
-    mut parts: Parts,
-    whole: Whole,
-    client: &mut Client<Outcome<R, S::Error>>,
-) -> Outcome<R, S::Error>
-where
-    S: Service<Request<B>, Response = Response<R>>,
-    B: Rebuild,
-    R: HttpBody,
-{
+    client.begins();
     ticket.dispatch(&mut parts);
-    let request = Request::from_parts(parts, B::rebuild(whole));
     // In a block, so that a panic of `call` itself is caught like one of its future.
-    let call = async { inner.call(request).await };
-    let outcome = ticket.supervise(call, client, |answer| Ok(Ok(answer.map(Body::whole)))).await;
+    let call = async { inner.call(Request::from_parts(parts, B::rebuild(whole))).await };
+    let outcome = ticket.supervise(call, &mut client, |answer| Ok(Ok(answer.map(Body::whole)))).await;
     let failure = Failure { dispatch: Dispatch::Maybe, kind: FailureKind::Handler };
-    match outcome {
+    let answer = match outcome {
         Ok(Ok(response)) => Ok(Ok(ticket.respond(response).await)),
         Ok(Err(error)) => {
             let _own = ticket.fail(failure).await;
@@ -141,5 +121,6 @@ where
             let _own = ticket.fail(failure).await;
             Err(panicked)
         }
-    }
+    };
+    client.answer(answer);
 }

@@ -38,7 +38,7 @@ struct Did {
 }
 
 pub(crate) fn measure(quick: bool) -> Result<Report, Failure> {
-    let (rounds, millis) = if quick { (1, 200) } else { (5, 2000) };
+    let (rounds, millis) = if quick { (1, 200) } else { (3, 4000) };
     let mut report = Report::new("sqlite");
     let folder = tempfile::tempdir_in(std::env::current_exe()?.parent().ok_or("no folder")?)?;
     let mut speeds = [const { Vec::new() }; CALLERS.len()];

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use semel_store_memory::MemoryStore;
 use semel_tower::{Idempotency, IdempotencyLayer, IdempotencyService};
 use serde::{Deserialize, Serialize};
-use tower::util::{MapRequest, ServiceFn};
+use tower::util::{MapRequest, MapRequestLayer, ServiceFn};
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 use super::served::Served;
@@ -102,15 +102,14 @@ impl Subject {
             }
             _ => None,
         };
+        let nothing = what.starts_with("nothing");
         let handler: Handler = service_fn(answer);
         let kind = match (host, layer) {
             ("tower", Some(layer)) => Kind::Guarded(layer.layer(handler)),
-            ("tower", None) if what.starts_with("nothing") => {
-                Kind::Nothing(MapRequest::new(handler, |it| it))
-            }
+            ("tower", None) if nothing => Kind::Nothing(MapRequest::new(handler, |it| it)),
             ("tower", None) => Kind::Tower(handler),
-            ("axum", layer) => Kind::Axum(router(layer)),
-            ("served", layer) => Kind::Served(Served::start(router(layer))?),
+            ("axum", layer) => Kind::Axum(router(layer, nothing)),
+            ("served", layer) => Kind::Served(Served::start(router(layer, nothing))?),
             _ => return Err("no such subject".into()),
         };
         Ok(Self { kind, requests })
@@ -182,12 +181,13 @@ where
     Ok(())
 }
 
-fn router(layer: Option<IdempotencyLayer>) -> Router {
+fn router(layer: Option<IdempotencyLayer>, nothing: bool) -> Router {
     let create = async |axum::Json(order): axum::Json<Order>| (StatusCode::CREATED, axum::Json(make(order)));
     let show = async || (StatusCode::CREATED, Bytes::from_static(&[b'x'; 300]));
     let router = Router::new().route("/orders", post(create).get(show));
     match layer {
         Some(layer) => router.layer(layer),
+        None if nothing => router.layer(MapRequestLayer::new(|request| request)),
         None => router,
     }
 }
