@@ -7,6 +7,7 @@ const CRATES: &[(&str, u8)] = &[
     ("semel-core", 0),
     ("semel-store-memory", 1),
     ("semel-store-sqlite", 1),
+    ("semel-store-layers", 1),
     ("semel-driver", 1),
     ("semel-tower", 2),
     ("semel-gateway", 3),
