@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::wire::{self, Message};
 
 /// How long a caller waits: longer than a gateway offers an answer to a store that does not take it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = crate::upstream::PATIENCE;
 
 /// One HTTP/1.1 connection. Nothing waits longer than [`PATIENCE`]; what does is an error of kind `TimedOut`.
 pub struct Client(BufReader<TcpStream>);

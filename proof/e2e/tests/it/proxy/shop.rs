@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use semel_testkit::upstream::{Act, PATIENCE, Received, Upstream};
+use semel_testkit::client::PATIENCE;
+use semel_testkit::upstream::{Act, Received, Upstream};
 use semel_testkit::wire::Message;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};

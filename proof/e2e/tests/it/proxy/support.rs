@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use semel_testkit::client::{Ask, post};
+use semel_testkit::client::{Ask, PATIENCE, post};
 use semel_testkit::program::{self, Proxy};
-use semel_testkit::upstream::PATIENCE;
 use semel_testkit::wire::Message;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -101,11 +100,12 @@ impl Place {
     }
 }
 
-/// Sends a request again until it is no longer answered that the first one runs.
-pub(super) async fn once_not_in_flight(proxy: &Proxy, ask: &Ask) -> Message {
+/// Sends a request again while it is told to come back with the same key: the first one runs, or the store's disk
+/// stands still.
+pub(super) async fn once_final(proxy: &Proxy, ask: &Ask) -> Message {
     until(async || {
         let answer = ask.send(proxy.address()).await.unwrap();
-        (code(&answer) != "in-flight").then_some(answer)
+        (advice(&answer) != "same-key").then_some(answer)
     })
     .await
 }
@@ -120,13 +120,22 @@ pub(super) async fn until<T>(look: impl AsyncFn() -> Option<T>) -> T {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(2 * PATIENCE, looking).await.expect("seen in time")
+    tokio::time::timeout(PATIENCE, looking).await.expect("seen in time")
 }
 
 /// The problem's code, or nothing if the answer is none.
 pub(super) fn code(answer: &Message) -> String {
+    member(answer, "code")
+}
+
+/// What the problem says to do, or nothing if the answer is none.
+pub(super) fn advice(answer: &Message) -> String {
+    member(answer, "retry")
+}
+
+fn member(answer: &Message, name: &str) -> String {
     let problem: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    problem["code"].as_str().unwrap_or_default().to_owned()
+    problem[name].as_str().unwrap_or_default().to_owned()
 }
 
 /// A problem with this status and code, and the advice that belongs to it.
