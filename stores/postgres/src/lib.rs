@@ -1,0 +1,452 @@
+//! Semel's records in PostgreSQL 13 or later: one round trip a step, judged by the server's clock.
+//!
+//! ```no_run
+//! # async fn demo() -> Result<(), semel_core::store::StoreError> {
+//! use semel_store_postgres::PostgresStore;
+//! let store = PostgresStore::open("postgres://semel@db.example/app").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Durability and failover
+//!
+//! A step is answered after its commit is on the server's disk: the store's own transactions run with
+//! `synchronous_commit = on`, whatever the default of server, database or user. What a caller was shown survives a
+//! crash of the server, if the disk keeps its word and `fsync` is on.
+//!
+//! It survives the **loss of the server** only with synchronous replication: `synchronous_standby_names` has to
+//! name the standbys of which one takes over. With asynchronous replication, a failover takes back the last
+//! moments before it: a claim or an answer in them is gone, its request **may run a second time**, and fences may go
+//! back to a number that was handed out. The same is true of a restored backup.
+//!
+//! A standby is refused, when it is opened and after each new connection: nothing can be claimed there, and what
+//! is read there may be old.
+//!
+//! # Time
+//!
+//! Leases and lives are counted by `clock_timestamp()` of the server, read after the wait for a row. A step of the
+//! server's wall clock moves them: keep it disciplined (NTP, slewing). After a failover the new server's clock counts.
+//!
+//! # Connections
+//!
+//! The store has a thread and [connections](Builder::connections) of its own, which handlers cannot use up. A
+//! caller that goes away does not interrupt its step. A connection that is lost is made anew; a step that was lost
+//! with it is sent again once, since each step recognises itself, and then is `Unavailable`. A step that takes longer
+//! than the [time-out](Builder::timeout) is `Timeout`.
+//!
+//! One more connection listens for the ends of records that somebody waits for ([`Store::watch`]); nobody holds a
+//! connection while waiting. A record that is waited for is marked, and only such a record is notified, since a
+//! `NOTIFY` makes commits wait for each other in the whole server.
+//!
+//! # PgBouncer
+//!
+//! [`Builder::transaction_pooling`] is for a pooler that gives each transaction to another connection: then nothing
+//! is prepared, and each step is one message. A pooler cannot `LISTEN`, so give the server's own address as
+//! [`Builder::listen_url`]; without it those who wait look again by themselves.
+//!
+//! # The schema
+//!
+//! All lies in a [schema](Builder::schema) of its own, `semel` by default. It is made and brought up to date when it
+//! is opened, by one of those who open it, while the others wait. For that the user needs `CREATE` on the database. To
+//! do it by other means, run [`PostgresStore::migrations`] in their order and switch
+//! [`Builder::migrate`] off; then the user needs, with `semel` as the schema,
+//!
+//! ```sql
+//! GRANT USAGE ON SCHEMA semel TO app;
+//! GRANT SELECT, INSERT, UPDATE, DELETE ON semel.record TO app;
+//! GRANT SELECT, UPDATE ON semel.meta TO app;
+//! GRANT USAGE ON SEQUENCE semel.fence TO app;
+//! ```
+//!
+//! It holds answers as they are, and the secret of its identities unless one is [configured](Builder::secret).
+//!
+//! # Limits
+//!
+//! * A claim with a quota counts the records of its principal. Without an index that reads the whole table: where
+//!   quotas are used, `CREATE INDEX CONCURRENTLY ON semel.record (principal)`.
+//! * A deleted record is emptied at once, and its row removed by a sweep a minute later.
+//! * This crate speaks no TLS: `sslmode=require` is refused. Use a socket, a private network, or a local proxy.
+
+mod connect;
+mod desk;
+mod error;
+mod listen;
+mod migrate;
+mod operate;
+mod ops;
+mod row;
+mod session;
+mod sql;
+mod watch;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use semel_core::identity::Secret;
+use semel_core::record::{Completion, NotKept, Record, RecordId, RecordView, Retention, codec};
+use semel_core::store::{
+    Begin, Begun, Capabilities, Delete, Deleted, LeaseRef, Page, Query, ReleaseAs, ReleaseBy, Resolution,
+    Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Verdict, Watch,
+};
+use tokio::sync::Semaphore;
+
+pub use migrate::Migration;
+pub use sql::Clock;
+
+use desk::{Connections, Desk};
+use error::{NAME, undecodable_blob};
+use migrate::Opening;
+use operate::Question;
+use ops::{Claim, Claimed, Completing, Encoded, Noting, Releasing, Renewal, Sealed};
+use sql::{Protocol, Schema, Sql};
+use watch::Watchers;
+
+/// PostgreSQL takes values of 1 GiB; as hexadecimal digits they are twice as long.
+const LARGEST_BODY: u64 = 400_000_000;
+const DEFAULT_BODY: u64 = 64 << 20;
+const DEFAULT_SCHEMA: &str = "semel";
+
+/// How to open a database.
+#[derive(Clone)]
+pub struct Builder {
+    url: String,
+    listen_url: Option<String>,
+    schema: String,
+    connections: usize,
+    timeout: Duration,
+    migrate: bool,
+    pooled: bool,
+    max_body: u64,
+    clock: Clock,
+    secret: Option<Secret>,
+}
+
+impl std::fmt::Debug for Builder {
+    /// Without the URLs, which hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// The schema that holds the records. At most 48 of `a-z`, `0-9` and `_`. Default `semel`.
+    pub fn schema(mut self, name: impl Into<String>) -> Self {
+        self.schema = name.into();
+        self
+    }
+
+    /// How many connections do the store's work, beside the one that listens. At least 1, default 4.
+    pub fn connections(mut self, most: usize) -> Self {
+        self.connections = most;
+        self
+    }
+
+    /// How long a step may take, waiting for a connection included. Default 5 seconds.
+    pub fn timeout(mut self, most: Duration) -> Self {
+        self.timeout = most;
+        self
+    }
+
+    /// Whether to make the schema and bring it up to date. Default yes.
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
+        self
+    }
+
+    /// For a pooler that gives each transaction to another connection, as PgBouncer's `pool_mode = transaction`. Each
+    /// step is one message of the simple protocol, with its values written as digits; nothing is prepared, and no
+    /// setting is left behind.
+    pub fn transaction_pooling(mut self) -> Self {
+        self.pooled = true;
+        self
+    }
+
+    /// The server's own address, for the one connection that listens. Default: the store's URL, and none with
+    /// [`transaction_pooling`](Self::transaction_pooling).
+    pub fn listen_url(mut self, url: impl Into<String>) -> Self {
+        self.listen_url = Some(url.into());
+        self
+    }
+
+    /// The largest body it keeps, in bytes; larger ones are `TooLarge`. Default 64 MiB, at most 400,000,000.
+    pub fn max_body(mut self, bytes: u64) -> Self {
+        self.max_body = bytes;
+        self
+    }
+
+    /// Where the time comes from. Default [`Clock::Server`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The secret of the schema's identities. By default one is made when the schema is first opened, and kept in
+    /// it. A configured one is not written down; a schema opens only with the one that it was first opened with.
+    pub fn secret(mut self, secret: Secret) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    /// Connects, and makes the schema ready.
+    ///
+    /// The error is `Config` for a URL, user, database, schema or server that cannot be used as it is, `NewerSchema`
+    /// for a schema of a newer version, and `Unavailable` or `Timeout` for a server that cannot be reached or is
+    /// read-only. Its text names the server and the database, and never the password.
+    pub async fn open(self) -> Result<PostgresStore, StoreError> {
+        let config = |message: String| Err(StoreError::new(NAME, StoreErrorKind::Config, message));
+        if self.max_body > LARGEST_BODY {
+            return config(format!("bodies of {} bytes do not fit: at most {LARGEST_BODY}", self.max_body));
+        }
+        if self.connections == 0 {
+            return config("it needs at least one connection".into());
+        }
+        let schema = plain(&self.schema)?;
+        let protocol = if self.pooled { Protocol::Simple } else { Protocol::Prepared };
+        let (options, place) = connect::parse(&self.url)?;
+        let listen = match &self.listen_url {
+            Some(url) => Some(connect::parse(url)?.0),
+            None => (!self.pooled).then(|| options.clone()),
+        };
+        let desk = Desk::start(Arc::new(Connections {
+            options: connect::configured(options, protocol, self.timeout),
+            sql: Arc::new(Sql::new(&schema, self.clock, protocol)),
+            protocol,
+            place,
+            timeout: self.timeout,
+            permits: Semaphore::new(self.connections),
+            idle: Mutex::default(),
+        }))?;
+        let opening =
+            Opening { schema: schema.clone(), clock: self.clock, migrate: self.migrate, secret: self.secret };
+        let secret = desk.open(opening).await?;
+        let watchers = Arc::<Watchers>::default();
+        let mut capabilities = Capabilities::new(NAME);
+        capabilities.durable = true;
+        capabilities.shared = true;
+        capabilities.max_body = Some(self.max_body);
+        capabilities.notifies_across_processes = listen.is_some();
+        if let Some(options) = listen {
+            desk.spawn(listen::listen(options, schema.channel(), Arc::clone(&watchers)));
+        }
+        Ok(PostgresStore { desk, watchers, schema, secret, capabilities })
+    }
+}
+
+/// Records in a PostgreSQL database.
+///
+/// Dropping it closes its connections, in the background.
+pub struct PostgresStore {
+    desk: Desk,
+    watchers: Arc<Watchers>,
+    schema: Schema,
+    secret: Secret,
+    capabilities: Capabilities,
+}
+
+impl std::fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresStore").field("schema", &self.schema.name()).finish_non_exhaustive()
+    }
+}
+
+impl PostgresStore {
+    /// Opens a database with the defaults: see [`Builder::open`].
+    pub async fn open(url: impl Into<String>) -> Result<Self, StoreError> {
+        Self::builder(url).open().await
+    }
+
+    /// To open a database with other settings. The URL is `postgres://USER:PASSWORD@HOST:PORT/DATABASE`; what it leaves
+    /// out comes from the environment (`PGHOST`, `PGPASSWORD` …) and the password file, as with PostgreSQL's own
+    /// programs.
+    pub fn builder(url: impl Into<String>) -> Builder {
+        Builder {
+            url: url.into(),
+            listen_url: None,
+            schema: DEFAULT_SCHEMA.into(),
+            connections: 4,
+            timeout: Duration::from_secs(5),
+            migrate: true,
+            pooled: false,
+            max_body: DEFAULT_BODY,
+            clock: Clock::default(),
+            secret: None,
+        }
+    }
+
+    /// The steps that make a schema and bring it up to date, for those who run them by other means: in their order,
+    /// each in one transaction, from the one after the schema's version.
+    ///
+    /// ```
+    /// # use semel_store_postgres::PostgresStore;
+    /// for migration in PostgresStore::migrations("semel")? {
+    ///     println!("-- version {}\nBEGIN;\n{}\nCOMMIT;", migration.version, migration.sql);
+    /// }
+    /// # Ok::<(), semel_core::store::StoreError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Config` for a name that [`Builder::schema`] refuses.
+    pub fn migrations(schema: &str) -> Result<Vec<Migration>, StoreError> {
+        Ok(migrate::migrations(&plain(schema)?))
+    }
+
+    /// Moves a [`Clock::Shifted`] forward, for all who share the schema.
+    ///
+    /// # Errors
+    ///
+    /// Those of a step; `Config` where the store was opened with another clock.
+    pub async fn shift_clock(&self, by: Duration) -> Result<(), StoreError> {
+        let text = format!(
+            "UPDATE {{schema}}.shift SET by = by + ({}) * interval '1 millisecond' RETURNING true",
+            ops::millis(by)
+        );
+        self.desk.ask(Question(self.schema.write(&text)), operate::asks).await.map(|_| ())
+    }
+
+    fn encode(&self, completion: &Completion) -> Result<Encoded, StoreError> {
+        let encoded = Encoded::new(completion);
+        match (self.capabilities.max_body, encoded.body_bytes) {
+            (Some(most), Some(bytes)) if bytes > most => Err(StoreError::new(
+                NAME,
+                StoreErrorKind::TooLarge,
+                format!("a body of {bytes} bytes is larger than the {most} it takes"),
+            )),
+            _ => Ok(encoded),
+        }
+    }
+
+    /// Those who wait in this process need not wait for the server's word.
+    fn woke(&self, id: &RecordId, settled: Result<Settled, StoreError>) -> Result<Settled, StoreError> {
+        if matches!(settled, Ok(Settled::Applied)) {
+            self.watchers.wake(&[*id]);
+        }
+        settled
+    }
+}
+
+impl Store for PostgresStore {
+    async fn begin(&self, ask: &Begin) -> Result<Begun, StoreError> {
+        match self.desk.ask(Claim::new(ask.clone()), ops::begin).await? {
+            Claimed::Settled(sealed) => Ok(Begun::Settled(open(sealed)?)),
+            Claimed::Begun(begun) => Ok(begun),
+        }
+    }
+
+    async fn renew(&self, leases: &[LeaseRef], lease_for: Duration) -> Result<Vec<Settled>, StoreError> {
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.desk.ask(Renewal { leases: leases.to_vec(), by: lease_for }, ops::renew).await
+    }
+
+    async fn complete(
+        &self,
+        lease: LeaseRef,
+        completion: &Arc<Completion>,
+        keep: &Retention,
+    ) -> Result<Settled, StoreError> {
+        let step = Completing { lease, answer: self.encode(completion)?, keep: *keep };
+        self.woke(&lease.id, self.desk.ask(step, ops::complete).await)
+    }
+
+    async fn release(&self, by: ReleaseBy, how: ReleaseAs, keep: &Retention) -> Result<Settled, StoreError> {
+        let id = match by {
+            ReleaseBy::Lease(lease) => lease.id,
+            ReleaseBy::Claim(id, _) => id,
+        };
+        let step = Releasing { by, how, keep: *keep };
+        self.woke(&id, self.desk.ask(step, ops::release).await)
+    }
+
+    async fn abandon(&self, lease: LeaseRef) -> Result<Settled, StoreError> {
+        self.woke(&lease.id, self.desk.ask(lease, ops::abandon).await)
+    }
+
+    async fn note(&self, lease: LeaseRef, progress: &Bytes) -> Result<Settled, StoreError> {
+        self.desk.ask(Noting { lease, progress: progress.clone() }, ops::note).await
+    }
+
+    async fn watch(&self, id: &RecordId) -> Result<Watch, StoreError> {
+        let watch = self.watchers.watch(*id);
+        if self.capabilities.notifies_across_processes {
+            // It is a hint: whoever waits looks again by itself, and is told then what is wrong with the store.
+            let _ = self.desk.ask(*id, operate::mark).await;
+        }
+        Ok(watch)
+    }
+
+    async fn inspect(&self, id: &RecordId) -> Result<Option<RecordView>, StoreError> {
+        self.desk.ask(*id, operate::inspect).await
+    }
+
+    async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError> {
+        self.desk.ask(*id, operate::read).await?.map(open).transpose()
+    }
+
+    async fn list(&self, query: &Query) -> Result<Page, StoreError> {
+        self.desk.ask(query.clone(), operate::list).await
+    }
+
+    async fn resolve(&self, id: &RecordId, resolution: &Resolution) -> Result<Resolved, StoreError> {
+        let done = match &resolution.verdict {
+            Verdict::Applied(completion) => Some(self.encode(completion)?),
+            Verdict::NotApplied => None,
+        };
+        let Resolution { op, expect, retention: keep, .. } = *resolution;
+        let resolved =
+            self.desk.ask(operate::Ruling { id: *id, op, expect, keep, done }, operate::resolve).await?;
+        self.watchers.wake(&[*id]);
+        Ok(resolved)
+    }
+
+    async fn delete(&self, id: &RecordId, which: Delete) -> Result<Deleted, StoreError> {
+        let deleted = self.desk.ask((*id, which), operate::delete).await?;
+        self.watchers.wake(&[*id]);
+        Ok(deleted)
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
+        self.desk.ask(limit, operate::sweep).await
+    }
+
+    async fn health(&self) -> Result<(), StoreError> {
+        let text = self.schema.write(
+            "SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'
+                AND (SELECT count(*) FROM {schema}.meta) = 1",
+        );
+        if self.desk.ask(Question(text), operate::asks).await? {
+            return Ok(());
+        }
+        Err(self.desk.error(StoreErrorKind::Unavailable, "the server is read-only: it takes no claims"))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities.clone()
+    }
+
+    fn secret(&self) -> &Secret {
+        &self.secret
+    }
+}
+
+fn plain(schema: &str) -> Result<Schema, StoreError> {
+    Schema::new(schema).ok_or_else(|| {
+        let message =
+            format!("{schema:?} is no name for a schema: at most 48 of a-z, 0-9 and _, no digit first");
+        StoreError::new(NAME, StoreErrorKind::Config, message)
+    })
+}
+
+fn open(sealed: Sealed) -> Result<Record, StoreError> {
+    let Sealed { row, blob, now } = sealed;
+    let blob = blob.ok_or_else(|| {
+        StoreError::new(NAME, StoreErrorKind::Undecodable, "a completed record has no answer")
+    })?;
+    let mut completion = codec::decode(&Bytes::from(blob)).map_err(undecodable_blob)?;
+    if row.body_over(now) {
+        completion = codec::without_body(&completion, NotKept::Expired);
+    }
+    Ok(Record { view: row.view(now), completion: Arc::new(completion) })
+}

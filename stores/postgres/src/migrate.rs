@@ -1,0 +1,219 @@
+//! Brings a schema up to date, gives it its secret, and refuses what is not ours or newer.
+
+use semel_core::identity::Secret;
+use semel_core::store::{StoreError, StoreErrorKind};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+
+use crate::desk::Connections;
+use crate::error::{Fault, NAME, Place};
+use crate::row::bytes;
+use crate::session::{Arg, Session, written};
+use crate::sql::{Clock, Schema};
+
+/// Each brings a schema from the version before it to its own.
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_records.sql")];
+
+/// For tests: the clock that they move.
+const SHIFTED: &str = "
+CREATE TABLE IF NOT EXISTS {schema}.shift (one boolean PRIMARY KEY DEFAULT true CHECK (one), by interval NOT NULL);
+INSERT INTO {schema}.shift (by) VALUES (interval '0') ON CONFLICT DO NOTHING;
+CREATE OR REPLACE FUNCTION {schema}.shifted_clock() RETURNS timestamptz LANGUAGE sql VOLATILE
+    AS 'SELECT clock_timestamp() + by FROM {schema}.shift';";
+
+/// One step of the schema: see [`PostgresStore::migrations`](crate::PostgresStore::migrations).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Migration {
+    /// The version that the schema has after it, from 1.
+    pub version: u32,
+    /// The statements, to be run in one transaction.
+    pub sql: String,
+}
+
+pub(crate) fn migrations(schema: &Schema) -> Vec<Migration> {
+    (1..).zip(MIGRATIONS).map(|(version, sql)| Migration { version, sql: schema.write(sql) }).collect()
+}
+
+/// What opening a schema needs to know.
+pub(crate) struct Opening {
+    pub(crate) schema: Schema,
+    pub(crate) clock: Clock,
+    pub(crate) migrate: bool,
+    pub(crate) secret: Option<Secret>,
+}
+
+impl Connections {
+    /// Makes the schema ready and gives its secret.
+    pub(crate) async fn open(&self, session: &mut Session, opening: &Opening) -> Result<Secret, Fault> {
+        self.look(session).await?;
+        let newest = MIGRATIONS.len();
+        let mut version = version(&mut session.connection, &opening.schema, &self.place).await?;
+        if version < newest && opening.migrate {
+            version = migrate(&mut session.connection, &opening.schema, &self.place)
+                .await
+                .map_err(|fault| self.may_not_migrate(fault, opening))?;
+        }
+        let name = opening.schema.name();
+        let refuse = |kind, what: String| Err(Fault::Refused(self.place.error(kind, what)));
+        if version > newest {
+            let what = format!(
+                "schema {name} has version {version} and this program knows {newest}: update this program"
+            );
+            return refuse(StoreErrorKind::NewerSchema, what);
+        }
+        if version < newest {
+            let what = format!(
+                "schema {name} has version {version} of {newest}: run the migrations, or let this program run them"
+            );
+            return refuse(StoreErrorKind::Config, what);
+        }
+        if opening.clock == Clock::Shifted {
+            let text = format!("BEGIN; {}; {SHIFTED} COMMIT", lock(&opening.schema));
+            session.script(&opening.schema.write(&text)).await?;
+        }
+        self.check_rights(session, &opening.schema).await?;
+        self.secret(session, opening).await
+    }
+
+    fn may_not_migrate(&self, fault: Fault, opening: &Opening) -> Fault {
+        match fault {
+            Fault::Sqlx(error)
+                if error.as_database_error().is_some_and(|e| e.code().as_deref() == Some("42501")) =>
+            {
+                let what = format!(
+                    "this user may not make or change schema {}: grant CREATE on the database, or run the \
+                     migrations as its owner",
+                    opening.schema.name()
+                );
+                Fault::Refused(self.place.error(StoreErrorKind::Config, what).with_source(error))
+            }
+            fault => fault,
+        }
+    }
+
+    /// Before the first payment, not at it.
+    async fn check_rights(&self, session: &mut Session, schema: &Schema) -> Result<(), Fault> {
+        let text = schema.write(
+            "SELECT has_table_privilege(r, 'SELECT') AND has_table_privilege(r, 'INSERT')
+                AND has_table_privilege(r, 'UPDATE') AND has_table_privilege(r, 'DELETE')
+                AND has_sequence_privilege('{schema}.fence'::regclass, 'USAGE')
+            FROM CAST('{schema}.record' AS regclass) AS r",
+        );
+        let may = session.script(&text).await?.first().map(|row| row.try_get::<bool, _>(0)).transpose()?;
+        if may == Some(true) {
+            return Ok(());
+        }
+        let name = schema.name();
+        Err(Fault::Refused(self.place.error(
+            StoreErrorKind::Config,
+            format!(
+                "this user has not the rights it needs: GRANT SELECT, INSERT, UPDATE, DELETE ON {name}.record, \
+                 SELECT, UPDATE ON {name}.meta, and USAGE ON SEQUENCE {name}.fence"
+            ),
+        )))
+    }
+
+    /// Made by whoever is first, by compare-and-set; or the configured one, which is not written down.
+    async fn secret(&self, session: &mut Session, opening: &Opening) -> Result<Secret, Fault> {
+        let refuse = |what: &str| {
+            let what = format!("schema {} {what}", opening.schema.name());
+            Err(Fault::Refused(self.place.error(StoreErrorKind::Config, what)))
+        };
+        let (mut kept, mut check) = kept_secret(session, &opening.schema).await?;
+        if check.is_none() {
+            let made = match &opening.secret {
+                Some(_) => None,
+                None => Some(random_secret().map_err(Fault::Refused)?),
+            };
+            let check_of_it = opening.secret.as_ref().or(made.as_ref()).map(check_of).unwrap_or_default();
+            let text = opening.schema.write(
+                "UPDATE {schema}.meta SET secret = $1::bytea, secret_check = $2::bytea WHERE secret_check IS NULL",
+            );
+            let args = [
+                Arg::Bytes(made.as_ref().map(|secret| &secret.expose()[..])),
+                Arg::Bytes(Some(&check_of_it)),
+            ];
+            session.script(&format!("SET LOCAL synchronous_commit = on; {}", written(&text, &args))).await?;
+            (kept, check) = kept_secret(session, &opening.schema).await?;
+        }
+        let secret = match (&opening.secret, kept) {
+            (Some(configured), _) => configured.clone(),
+            (None, Some(kept)) => match Secret::from_slice(&kept) {
+                Some(secret) => secret,
+                None => return refuse("has a damaged secret"),
+            },
+            (None, None) => return refuse("was made with a configured secret: configure the same one"),
+        };
+        if check.as_deref() != Some(&check_of(&secret)[..]) {
+            return refuse("was made with another secret: its records would not be found");
+        }
+        Ok(secret)
+    }
+}
+
+/// Asks the catalog itself: a look-up by name may answer from before a wait for the lock.
+const THERE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = '{name}' AND c.relname = 'meta')";
+
+/// 0: there is none.
+async fn version(connection: &mut PgConnection, schema: &Schema, place: &Place) -> Result<usize, Fault> {
+    let there = first(connection, schema.write(THERE)).await?;
+    if !there.map(|row| row.try_get::<bool, _>(0)).transpose()?.unwrap_or(false) {
+        return Ok(0);
+    }
+    let row = first(connection, schema.write("SELECT version FROM {schema}.meta")).await?;
+    let version = row.map(|row| row.try_get::<i32, _>(0)).transpose()?;
+    let version = version.and_then(|version| usize::try_from(version).ok());
+    version.ok_or_else(|| {
+        let what = format!("schema {} is not one of ours: choose another name for it", schema.name());
+        Fault::Refused(place.error(StoreErrorKind::Config, what))
+    })
+}
+
+async fn first(connection: &mut PgConnection, text: String) -> Result<Option<PgRow>, Fault> {
+    Ok(sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(connection).await?.into_iter().next())
+}
+
+/// Whoever comes second waits for the first, and then finds its work done. What fails is rolled back as a whole.
+async fn migrate(connection: &mut PgConnection, schema: &Schema, place: &Place) -> Result<usize, Fault> {
+    let mut open = connection.begin().await?;
+    first(&mut open, lock(schema)).await?;
+    let mut version = version(&mut open, schema, place).await?;
+    for migration in migrations(schema).into_iter().skip(version) {
+        first(&mut open, migration.sql).await?;
+        version += 1;
+    }
+    open.commit().await?;
+    Ok(version)
+}
+
+fn lock(schema: &Schema) -> String {
+    format!(
+        "SET LOCAL synchronous_commit = on; \
+         SELECT pg_advisory_xact_lock(hashtextextended('semel migration {}', 0))",
+        schema.name()
+    )
+}
+
+type Kept = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+async fn kept_secret(session: &mut Session, schema: &Schema) -> Result<Kept, Fault> {
+    let rows = session.script(&schema.write("SELECT secret, secret_check FROM {schema}.meta")).await?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    Ok((bytes(row, 0)?, bytes(row, 1)?))
+}
+
+fn random_secret() -> Result<Secret, StoreError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        StoreError::new(NAME, StoreErrorKind::Unavailable, "the system gives no random numbers")
+            .with_source(error)
+    })?;
+    Ok(Secret::from_bytes(bytes))
+}
+
+/// A name under the secret: it tells two secrets apart and gives neither away.
+fn check_of(secret: &Secret) -> Vec<u8> {
+    secret.record_id("semel-store-postgres/secret-check", None, None, "").as_bytes().to_vec()
+}

@@ -1,0 +1,438 @@
+//! The steps of a claim's life. Each writes by one statement that compares what it was told with what is there;
+//! only those who lost look at the record a second time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use semel_core::record::{Completion, RecordId, Recovery, Retention, State, StoredBody, Timestamp, codec};
+use semel_core::store::{Acquired, Begin, Begun, Differs, Lease, LeaseRef, ReleaseAs, ReleaseBy, Settled};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use crate::desk::Step;
+use crate::error::{Fault, churned};
+use crate::row::{Row, bytes, fence_from, int, long, now, recovery_to};
+use crate::session::{Arg, Session, written};
+
+/// How often a step looks again when others come and go meanwhile.
+const ROUNDS: u32 = 16;
+/// Leases that one statement renews.
+const CHUNK: usize = 1000;
+/// A thousand years: beyond any life, and within PostgreSQL's.
+const LONGEST: i64 = 1000 * 366 * 86_400_000;
+
+/// A completed record whose answer is still in one piece: the caller decodes it on its own time.
+pub(crate) struct Sealed {
+    pub(crate) row: Row,
+    pub(crate) blob: Option<Vec<u8>>,
+    pub(crate) now: Timestamp,
+}
+
+/// A claim's answer.
+pub(crate) enum Claimed {
+    Settled(Sealed),
+    Begun(Begun),
+}
+
+/// A claim as it is sent.
+pub(crate) struct Claim {
+    pub(crate) ask: Begin,
+    number: [u8; 16],
+    request: Option<Vec<u8>>,
+}
+
+impl Claim {
+    pub(crate) fn new(mut ask: Begin) -> Self {
+        let request = ask.request.take().map(|request| codec::encode_request(&request));
+        Self { number: ask.claim.to_bytes(), ask, request }
+    }
+}
+
+/// A completion as it is written, made before it gets in line.
+pub(crate) struct Encoded {
+    pub(crate) blob: Vec<u8>,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) body_bytes: Option<u64>,
+}
+
+impl Encoded {
+    pub(crate) fn new(completion: &Completion) -> Self {
+        let body_bytes = completion.response.as_ref().and_then(|response| match &response.body {
+            StoredBody::Kept(body) => Some(body.len() as u64),
+            StoredBody::NotKept(_) => None,
+        });
+        let status = completion.response.as_ref().map(|response| response.status);
+        Self { blob: codec::encode(completion), status, body_bytes }
+    }
+}
+
+pub(crate) fn begin<'s>(session: &'s mut Session, claim: &'s Claim) -> Step<'s, Claimed> {
+    Box::pin(async move {
+        for _ in 0..ROUNDS {
+            if let Some(claimed) = try_begin(session, claim).await? {
+                return Ok(claimed);
+            }
+        }
+        Err(churned())
+    })
+}
+
+/// What the record allows.
+enum Next {
+    Answer(Begun),
+    Settled(Row),
+    Take,
+    Lapse(Row),
+}
+
+async fn try_begin(session: &mut Session, claim: &Claim) -> Result<Option<Claimed>, Fault> {
+    let ask = &claim.ask;
+    let args = claim_args(claim);
+    let answer = claim_row(session, claim, &args).await?;
+    if let Some(fence) = long(&answer, 1)? {
+        let lease = Lease::new(ask.id, ask.claim, fence_from(fence)?);
+        return Ok(Some(Claimed::Begun(Begun::Acquired(Acquired { lease, attempt: 1, progress: None }))));
+    }
+    let (now, room) = (now(&answer)?, flag(&answer, 2)?);
+    let next = match Row::read(&answer, 3)? {
+        Some(row) if !row.is_over(now) => known(ask, row, now),
+        row => match (too_old(ask, now), room, row) {
+            (_, false, _) => Next::Answer(Begun::OverQuota),
+            (true, ..) => Next::Answer(Begun::Expired),
+            (_, _, Some(_)) => Next::Take,
+            (_, _, None) => return Ok(None),
+        },
+    };
+    match next {
+        Next::Answer(begun) => Ok(Some(Claimed::Begun(begun))),
+        Next::Settled(row) => {
+            let blob = bytes(&answer, Row::after(3))?;
+            Ok(Some(Claimed::Settled(Sealed { row, blob, now })))
+        }
+        Next::Take => take(session, claim, &args).await,
+        Next::Lapse(row) => {
+            let sql = session.sql.lapse.clone();
+            let args = [Arg::Bytes(Some(row.id.as_bytes())), Arg::Long(Some(int(row.fence.get())))];
+            let written = session.maybe(&sql, &args).await?.is_some();
+            Ok(written.then(|| Claimed::Begun(Begun::Unknown(row.view(now)))))
+        }
+    }
+}
+
+/// The claim of a record that is there and whose life is not over.
+fn known(ask: &Begin, row: Row, now: Timestamp) -> Next {
+    if row.written == State::Released && row.fingerprint.is_none() {
+        return if row.claim == ask.claim { Next::Answer(Begun::Stale) } else { Next::Take };
+    }
+    let same_principal = row.written == State::Released || row.principal == ask.principal;
+    if row.fingerprint != Some(ask.fingerprint) || !same_principal {
+        return Next::Answer(Begun::Differs(Differs {
+            fingerprint: row.fingerprint,
+            settings: row.settings,
+            same_principal,
+        }));
+    }
+    match row.state_at(now) {
+        State::Completed => Next::Settled(row),
+        State::Unknown if row.written == State::InFlight => Next::Lapse(row),
+        State::Unknown => Next::Answer(Begun::Unknown(row.view(now))),
+        State::InFlight if row.lease_over(now) => Next::Take,
+        State::InFlight if row.claim == ask.claim => {
+            let lease = Lease::new(row.id, row.claim, row.fence);
+            Next::Answer(Begun::Acquired(Acquired { lease, attempt: row.attempt, progress: row.progress }))
+        }
+        State::InFlight => Next::Answer(Begun::Held { remaining: row.view(now).lease_remaining() }),
+        State::Released if row.claim == ask.claim => Next::Answer(Begun::Stale),
+        State::Released => Next::Take,
+    }
+}
+
+fn too_old(ask: &Begin, now: Timestamp) -> bool {
+    ask.minted.is_some_and(|minted| now.since(minted) > ask.retention.record)
+}
+
+fn claim_args(claim: &Claim) -> Vec<Arg<'_>> {
+    let ask = &claim.ask;
+    let mut args = vec![
+        Arg::Bytes(Some(ask.id.as_bytes())),
+        Arg::Short(recovery_to(ask.recovery)),
+        Arg::Bytes(Some(&claim.number)),
+        Arg::Bytes(Some(ask.fingerprint.as_bytes())),
+        Arg::Text(&ask.settings),
+        Arg::Bytes(ask.principal.as_ref().map(|tag| &tag.as_bytes()[..])),
+        Arg::Long(Some(millis(ask.lease_for))),
+        Arg::Long(Some(millis(ask.retention.record))),
+        Arg::Long(Some(millis(ask.retention.released))),
+        Arg::Bytes(claim.request.as_deref()),
+        Arg::Long(ask.minted.map(Timestamp::as_millis)),
+    ];
+    if let Some(quota) = ask.quota {
+        args.push(Arg::Long(quota.records.map(int)));
+        args.push(Arg::Long(quota.bytes.map(int)));
+    }
+    args
+}
+
+async fn claim_row(session: &mut Session, claim: &Claim, args: &[Arg<'_>]) -> Result<PgRow, Fault> {
+    if claim.ask.quota.is_none() {
+        let sql = session.sql.claim.clone();
+        return session.one(&sql, args).await;
+    }
+    let sql = session.sql.claim_within.clone();
+    let rows = session.script(&one_by_one(&sql, claim, args)).await?;
+    rows.into_iter().next_back().ok_or(Fault::Sqlx(sqlx::Error::RowNotFound))
+}
+
+/// Claims of one principal count one after the other: those who count at the same time all see room for one more.
+/// Two statements, since the second has to see what was committed while the first waited.
+fn one_by_one(sql: &str, claim: &Claim, args: &[Arg<'_>]) -> String {
+    let whose = claim.ask.principal.as_ref().map_or([0; 8], |tag| {
+        let mut first = [0; 8];
+        first.copy_from_slice(&tag.as_bytes()[..8]);
+        first
+    });
+    let lock = i64::from_be_bytes(whose);
+    format!("SELECT pg_advisory_xact_lock({lock}); {}", written(sql, args))
+}
+
+async fn take(session: &mut Session, claim: &Claim, args: &[Arg<'_>]) -> Result<Option<Claimed>, Fault> {
+    let row = if claim.ask.quota.is_none() {
+        let sql = session.sql.take.clone();
+        session.maybe(&sql, args).await?
+    } else {
+        let sql = session.sql.take_within.clone();
+        let rows = session.script(&one_by_one(&sql, claim, args)).await?;
+        rows.into_iter().nth(1)
+    };
+    // Else somebody else was faster.
+    let Some(row) = row else { return Ok(None) };
+    let attempt = long(&row, 1)?.and_then(|attempt| u32::try_from(attempt).ok());
+    let lease = Lease::new(claim.ask.id, claim.ask.claim, fence_from(long(&row, 0)?.unwrap_or(0))?);
+    let acquired = Acquired {
+        lease,
+        attempt: attempt.ok_or_else(|| crate::error::undecodable("attempt"))?,
+        progress: bytes(&row, 2)?.map(Bytes::from),
+    };
+    Ok(Some(Claimed::Begun(Begun::Acquired(acquired))))
+}
+
+/// Leases to renew.
+pub(crate) struct Renewal {
+    pub(crate) leases: Vec<LeaseRef>,
+    pub(crate) by: Duration,
+}
+
+pub(crate) fn renew<'s>(session: &'s mut Session, renewal: &'s Renewal) -> Step<'s, Vec<Settled>> {
+    Box::pin(async move {
+        let mut settled = Vec::with_capacity(renewal.leases.len());
+        for leases in renewal.leases.chunks(CHUNK) {
+            renew_chunk(session, leases, renewal.by, &mut settled).await?;
+        }
+        Ok(settled)
+    })
+}
+
+async fn renew_chunk(
+    session: &mut Session,
+    leases: &[LeaseRef],
+    by: Duration,
+    settled: &mut Vec<Settled>,
+) -> Result<(), Fault> {
+    let sql = session.sql.renew.clone();
+    let ids: Vec<_> = leases.iter().map(|lease| &lease.id.as_bytes()[..]).collect();
+    let fences = leases.iter().map(|lease| int(lease.fence.get())).collect();
+    let args = [Arg::ManyBytes(ids), Arg::ManyLongs(fences), Arg::Long(Some(millis(by)))];
+    let mut renewed = std::collections::HashSet::new();
+    for row in session.rows(&sql, &args).await? {
+        renewed.extend(bytes(&row, 0)?);
+    }
+    let lost = leases.iter().map(|lease| &lease.id.as_bytes()[..]).filter(|id| !renewed.contains(*id));
+    let lost: Vec<_> = lost.collect();
+    let mut found = std::collections::HashMap::new();
+    if !lost.is_empty() {
+        let sql = session.sql.find_many.clone();
+        for answer in session.rows(&sql, &[Arg::ManyBytes(lost)]).await? {
+            let now = now(&answer)?;
+            // One record that does not decode must not stop the renewal of all others.
+            match Row::read(&answer, 1) {
+                Ok(Some(row)) => {
+                    found.insert(row.id, (row, now));
+                }
+                Ok(None) | Err(Fault::Refused(_)) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+    for lease in leases {
+        settled.push(match found.get(&lease.id) {
+            _ if renewed.contains(&lease.id.as_bytes()[..]) => Settled::Applied,
+            Some((row, now)) if !row.is_over(*now) => superseded(row, *now),
+            _ => Settled::Absent,
+        });
+    }
+    Ok(())
+}
+
+/// An answer and how long it is kept.
+pub(crate) struct Completing {
+    pub(crate) lease: LeaseRef,
+    pub(crate) answer: Encoded,
+    pub(crate) keep: Retention,
+}
+
+pub(crate) fn complete<'s>(session: &'s mut Session, step: &'s Completing) -> Step<'s, Settled> {
+    Box::pin(async move {
+        let sql = session.sql.complete.clone();
+        let Completing { lease, answer, keep } = step;
+        let args = [
+            Arg::Bytes(Some(lease.id.as_bytes())),
+            Arg::Long(Some(int(lease.fence.get()))),
+            Arg::Long(Some(millis(keep.record))),
+            Arg::Long(Some(millis(keep.body))),
+            Arg::Long(answer.body_bytes.map(int)),
+            Arg::Int(answer.status.map(|status| status.as_u16().into())),
+            Arg::Bytes(Some(&answer.blob)),
+        ];
+        settle(session, &lease.id, &sql, &args, |row| match row.written {
+            State::Completed if row.fence == lease.fence => Judged::Applied,
+            State::InFlight | State::Unknown if row.fence == lease.fence => Judged::Again,
+            _ => Judged::Superseded,
+        })
+        .await
+    })
+}
+
+/// A release.
+pub(crate) struct Releasing {
+    pub(crate) by: ReleaseBy,
+    pub(crate) how: ReleaseAs,
+    pub(crate) keep: Retention,
+}
+
+pub(crate) fn release<'s>(session: &'s mut Session, step: &'s Releasing) -> Step<'s, Settled> {
+    Box::pin(async move {
+        let sql = session.sql.release.clone();
+        let (id, fence, claim) = match &step.by {
+            ReleaseBy::Lease(lease) => (&lease.id, Some(lease.fence), None),
+            ReleaseBy::Claim(id, claim) => (id, None, Some(*claim)),
+        };
+        let number = claim.map(semel_core::record::ClaimId::to_bytes);
+        let args = [
+            Arg::Bytes(Some(id.as_bytes())),
+            Arg::Long(fence.map(|fence| int(fence.get()))),
+            Arg::Bytes(number.as_ref().map(|number| &number[..])),
+            Arg::Long(Some(millis(step.keep.released))),
+            Arg::Flag(step.how == ReleaseAs::Forgotten),
+        ];
+        settle(session, id, &sql, &args, |row| {
+            let its_own = Some(row.fence) == fence || Some(row.claim) == claim;
+            match row.written {
+                State::Released if its_own => Judged::Applied,
+                State::InFlight | State::Unknown if its_own => Judged::Again,
+                _ => Judged::Superseded,
+            }
+        })
+        .await
+    })
+}
+
+/// A step's progress.
+pub(crate) struct Noting {
+    pub(crate) lease: LeaseRef,
+    pub(crate) progress: Bytes,
+}
+
+pub(crate) fn note<'s>(session: &'s mut Session, step: &'s Noting) -> Step<'s, Settled> {
+    Box::pin(async move {
+        let sql = session.sql.note.clone();
+        let lease = &step.lease;
+        let args = [
+            Arg::Bytes(Some(lease.id.as_bytes())),
+            Arg::Long(Some(int(lease.fence.get()))),
+            Arg::Bytes(Some(&step.progress)),
+        ];
+        // A lease that was running when the statement looked, and is over now, was not noted either.
+        settle(session, &lease.id, &sql, &args, |_| Judged::Superseded).await
+    })
+}
+
+pub(crate) fn abandon<'s>(session: &'s mut Session, lease: &'s LeaseRef) -> Step<'s, Settled> {
+    Box::pin(async move {
+        let sql = session.sql.abandon.clone();
+        let args = [Arg::Bytes(Some(lease.id.as_bytes())), Arg::Long(Some(int(lease.fence.get())))];
+        for _ in 0..ROUNDS {
+            let answer = session.one(&sql, &args).await?;
+            if answer_applied(&answer)? {
+                return Ok(Settled::Applied);
+            }
+            let now = now(&answer)?;
+            let Some(row) = Row::read(&answer, 2)?.filter(|row| !row.is_over(now)) else {
+                return Ok(Settled::Absent);
+            };
+            return Ok(match (row.written, row.recovery) {
+                _ if row.fence != lease.fence => superseded(&row, now),
+                (State::Unknown, _) | (State::InFlight, Recovery::Takeover) => Settled::Applied,
+                (State::InFlight, Recovery::Hold) => continue,
+                (State::Completed | State::Released, _) => superseded(&row, now),
+            });
+        }
+        Err(churned())
+    })
+}
+
+/// What a record says to somebody whose statement changed nothing.
+enum Judged {
+    /// It took effect when it was first sent.
+    Applied,
+    /// Somebody else's now.
+    Superseded,
+    /// It should have taken effect: the record changed between the two looks.
+    Again,
+}
+
+async fn settle(
+    session: &mut Session,
+    id: &RecordId,
+    sql: &std::sync::Arc<str>,
+    args: &[Arg<'_>],
+    judge: impl Fn(&Row) -> Judged,
+) -> Result<Settled, Fault> {
+    for _ in 0..ROUNDS {
+        if session.maybe(sql, args).await?.is_some() {
+            return Ok(Settled::Applied);
+        }
+        let (row, now) = find(session, id).await?;
+        let Some(row) = row.filter(|row| !row.is_over(now)) else { return Ok(Settled::Absent) };
+        match judge(&row) {
+            Judged::Applied => return Ok(Settled::Applied),
+            Judged::Superseded => return Ok(superseded(&row, now)),
+            Judged::Again => {}
+        }
+    }
+    Err(churned())
+}
+
+/// The record as it is, over or not, and the server's clock.
+pub(crate) async fn find(session: &mut Session, id: &RecordId) -> Result<(Option<Row>, Timestamp), Fault> {
+    let sql = session.sql.find.clone();
+    let answer = session.one(&sql, &[Arg::Bytes(Some(id.as_bytes()))]).await?;
+    Ok((Row::read(&answer, 1)?, now(&answer)?))
+}
+
+fn superseded(row: &Row, now: Timestamp) -> Settled {
+    Settled::Superseded(Box::new(row.view(now)))
+}
+
+fn flag(row: &PgRow, at: usize) -> Result<bool, Fault> {
+    Ok(row.try_get(at)?)
+}
+
+fn answer_applied(row: &PgRow) -> Result<bool, Fault> {
+    Ok(row.try_get::<Option<bool>, _>(1)?.unwrap_or(false))
+}
+
+/// As the server takes it.
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(LONGEST).min(LONGEST)
+}
