@@ -98,7 +98,10 @@ fn package(text: &str) -> Option<&str> {
 }
 
 fn height(name: &str) -> Option<u8> {
-    CRATES.iter().find(|(known, _)| *known == name).map(|(_, height)| *height)
+    let listed = CRATES.iter().find(|(known, _)| *known == name).map(|(_, height)| *height);
+    // A store stands where every store does, and an example on top of all that ships.
+    let (store, example) = (name.starts_with("semel-store-"), name.starts_with("semel-example-"));
+    listed.or(store.then_some(1)).or(example.then_some(8))
 }
 
 /// As these manifests write them: one a line.
@@ -136,6 +139,7 @@ mod tests {
         ("semel-tower", "semel-gateway = { workspace = true }", "host on gateway"),
         ("semel-store-sqlite", "semel-store-memory.workspace = true", "store on store"),
         ("semel-gateway", "semel-testkit.workspace = true", "what ships on the proof"),
+        ("semel-store-new", "semel-store-sqlite.workspace = true", "a store that is not listed on a store"),
         ("semel-driver", "semel-store-memory.workspace = true", "the exception, always on"),
     ];
 
