@@ -125,14 +125,14 @@ impl Builder {
         }
         // What the library says of a URL is not passed on: it may quote it.
         let client = Client::open(&*self.url).map_err(|_| {
-            config("this is no URL of a server: write redis://[user:password@]host[:port][/database]".into())
+            let secure = ["rediss:", "valkeys:"].iter().any(|scheme| self.url.starts_with(scheme));
+            config(if secure {
+                "it speaks no TLS: use redis:// over a private network or a tunnel".into()
+            } else {
+                "this is no URL of a server: write redis://[user:password@]host[:port][/database]".into()
+            })
         })?;
         let server = Server::of(&client);
-        if !client.get_connection_info().addr().is_supported() {
-            return Err(config(format!(
-                "{server}: this program was built without TLS or without Unix sockets"
-            )));
-        }
         let bookkeeping = Bookkeeping::start()?;
         let dial = Dial { client, server: server.clone(), timeout: self.timeout };
         let opening = {

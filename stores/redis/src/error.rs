@@ -12,6 +12,8 @@ pub(crate) const NAME: &str = "redis";
 /// The code that the scripts give what does not decode.
 const DAMAGED: &str = "SEMELDATA";
 
+const NOT_ALLOWED: &str = "the user may not do what a step needs: semel-store-redis names its commands";
+
 pub(crate) fn error(kind: StoreErrorKind, message: impl Into<String>) -> StoreError {
     StoreError::new(NAME, kind, message)
 }
@@ -70,10 +72,12 @@ fn meaning(error: &RedisError) -> (StoreErrorKind, &'static str) {
         Some("MOVED" | "ASK" | "CROSSSLOT") => {
             return (Kind::Config, "is a node of a cluster, which this store does not speak to");
         }
-        Some("NOPERM") => {
-            return (Kind::Config, "the user may not do what a step needs: see the crate's documentation");
-        }
+        Some("NOPERM") => return (Kind::Config, NOT_ALLOWED),
         Some("NOAUTH" | "WRONGPASS") => return (Kind::Config, "refuses the user or the password"),
+        // Redis 7.0 has no code of its own for what a script may not do.
+        Some("ERR") if error.detail().is_some_and(names_a_missing_right) => {
+            return (Kind::Config, NOT_ALLOWED);
+        }
         _ => {}
     }
     match error.kind() {
@@ -82,6 +86,12 @@ fn meaning(error: &RedisError) -> (StoreErrorKind, &'static str) {
         ErrorKind::Parse | ErrorKind::Client => (Kind::Unavailable, "the connection is not usable"),
         _ => (Kind::Internal, "refused a step"),
     }
+}
+
+/// Redis 7.0's words, and those of later versions.
+fn names_a_missing_right(detail: &str) -> bool {
+    detail.starts_with("The user executing the script can't run")
+        || detail.starts_with("ACL failure in script")
 }
 
 /// A connection that could not be made, at start or later.

@@ -115,7 +115,8 @@ pub(crate) async fn check(
         ));
     }
     let kept = persistence(info.get("aof_enabled") == "1", &settings);
-    let durable = kept.is_none();
+    // What is evicted is not kept, however well it was logged.
+    let durable = kept.is_none() && policy == "noeviction";
     warnings.extend(kept);
     Ok(Findings { durable, warnings })
 }

@@ -1,6 +1,10 @@
-//! Tests of `semel-store-redis` from outside, on a server of one's own or the one at 127.0.0.1:6379.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "helpers of tests")]
+//! Tests of `semel-store-redis` from outside, on servers of its own and on the one at 127.0.0.1:6379.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+mod drills;
 mod laws;
+mod preflight;
+mod server;
 mod shared;
 mod support;
+mod trips;

@@ -23,10 +23,9 @@ pub(crate) fn available() -> bool {
     *THERE.get_or_init(|| {
         let client = redis::Client::open(url()).unwrap();
         let there = client.get_connection_with_timeout(Duration::from_secs(2)).is_ok();
-        let text = format!("not tested: no Redis at {}", client.get_connection_info().addr());
-        assert!(there || std::env::var("CI").as_deref() != Ok("true"), "{text}");
         if !there {
-            eprintln!("{text}");
+            let why = format!("no Redis at {}", client.get_connection_info().addr());
+            semel_testkit::skip::skip("semel-store-redis", &why).unwrap();
         }
         there
     })
