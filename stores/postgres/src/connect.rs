@@ -54,6 +54,11 @@ pub(crate) fn configured(
             ("default_transaction_isolation", "read committed".to_owned()),
             ("search_path", "pg_catalog".to_owned()),
             ("jit", "off".to_owned()),
+            // Every statement names its records. A plan made while the table was small must not read all of it when
+            // it has grown, nor take its rows in another order than that of the ids.
+            ("enable_seqscan", "off".to_owned()),
+            ("enable_hashjoin", "off".to_owned()),
+            ("enable_mergejoin", "off".to_owned()),
         ]),
         // Poolers refuse what they cannot keep for each client.
         Protocol::Simple => options.statement_cache_capacity(0).extra_float_digits(None),

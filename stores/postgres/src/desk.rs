@@ -81,18 +81,15 @@ impl Desk {
         A: Send + Sync + 'static,
         T: Send + 'static,
     {
-        let connections = Arc::clone(&self.connections);
-        let work = self.runtime.spawn(async move {
-            match tokio::time::timeout(connections.timeout, connections.serve(&args, step)).await {
-                Ok(answer) => answer.map_err(|fault| connections.place.fault(fault)),
-                Err(_) => Err(connections.place.error(
-                    StoreErrorKind::Timeout,
-                    format!("no answer within {} ms", connections.timeout.as_millis()),
-                )),
-            }
-        });
+        let worker = self.worker();
+        let work = self.runtime.spawn(async move { worker.serve(&args, step).await });
         // The thread drops what it did not answer: then it is gone.
         work.await.map_err(|_| closed())?
+    }
+
+    /// For work on the store's own thread.
+    pub(crate) fn worker(&self) -> Worker {
+        Worker(Arc::clone(&self.connections))
     }
 
     /// Opens the schema on the store's own thread.
@@ -120,8 +117,29 @@ impl Desk {
     }
 }
 
+/// Does steps. Lives on the store's own thread.
+pub(crate) struct Worker(Arc<Connections>);
+
+impl Worker {
+    /// Has a step done, within the store's time-out. The step may be sent more than once.
+    pub(crate) async fn serve<A: ?Sized, T>(
+        &self,
+        args: &A,
+        step: for<'s> fn(&'s mut Session, &'s A) -> Step<'s, T>,
+    ) -> Result<T, StoreError> {
+        let connections = &self.0;
+        match tokio::time::timeout(connections.timeout, connections.serve(args, step)).await {
+            Ok(answer) => answer.map_err(|fault| connections.place.fault(fault)),
+            Err(_) => Err(connections.place.error(
+                StoreErrorKind::Timeout,
+                format!("no answer within {} ms", connections.timeout.as_millis()),
+            )),
+        }
+    }
+}
+
 impl Connections {
-    async fn serve<A, T>(
+    async fn serve<A: ?Sized, T>(
         &self,
         args: &A,
         step: for<'s> fn(&'s mut Session, &'s A) -> Step<'s, T>,

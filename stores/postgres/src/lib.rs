@@ -34,6 +34,9 @@
 //! with it is sent again once, since each step recognises itself, and then is `Unavailable`. A step that takes longer
 //! than the [time-out](Builder::timeout) is `Timeout`.
 //!
+//! Claims and completions that queue while others are at the server go with the next statement, and share its commit.
+//! Nobody waits for others to come. A batch that is refused is sent one by one.
+//!
 //! One more connection listens for the ends of records that somebody waits for ([`Store::watch`]); nobody holds a
 //! connection while waiting. A record that is waited for is marked, and only such a record is notified, since a
 //! `NOTIFY` makes commits wait for each other in the whole server.
@@ -67,6 +70,7 @@
 //! * A deleted record is emptied at once, and its row removed by a sweep a minute later.
 //! * This crate speaks no TLS: `sslmode=require` is refused. Use a socket, a private network, or a local proxy.
 
+mod batch;
 mod connect;
 mod desk;
 mod error;
@@ -94,6 +98,7 @@ use tokio::sync::Semaphore;
 pub use migrate::Migration;
 pub use sql::Clock;
 
+use batch::Batches;
 use desk::{Connections, Desk};
 use error::{NAME, undecodable_blob};
 use migrate::Opening;
@@ -229,7 +234,10 @@ impl Builder {
         if let Some(options) = listen {
             desk.spawn(listen::listen(options, schema.channel(), Arc::clone(&watchers)));
         }
-        Ok(PostgresStore { desk, watchers, schema, secret, capabilities })
+        let lanes = self.connections.div_ceil(2);
+        let batched =
+            (!self.pooled).then(|| Batched { claims: Batches::new(lanes), completions: Batches::new(lanes) });
+        Ok(PostgresStore { desk, batched, watchers, schema, secret, capabilities })
     }
 }
 
@@ -238,10 +246,18 @@ impl Builder {
 /// Dropping it closes its connections, in the background.
 pub struct PostgresStore {
     desk: Desk,
+    /// Not behind a pooler, where values travel as digits.
+    batched: Option<Batched>,
     watchers: Arc<Watchers>,
     schema: Schema,
     secret: Secret,
     capabilities: Capabilities,
+}
+
+/// The steps of every request, done together where they meet.
+struct Batched {
+    claims: Arc<Batches<Claim>>,
+    completions: Arc<Batches<Completing>>,
 }
 
 impl std::fmt::Debug for PostgresStore {
@@ -328,7 +344,12 @@ impl PostgresStore {
 
 impl Store for PostgresStore {
     async fn begin(&self, ask: &Begin) -> Result<Begun, StoreError> {
-        match self.desk.ask(Claim::new(ask.clone()), ops::begin).await? {
+        let claim = Claim::new(ask.clone());
+        let claimed = match &self.batched {
+            Some(batched) if claim.is_plain() => batched.claims.ask(&self.desk, claim).await?,
+            _ => self.desk.ask(claim, ops::begin).await?,
+        };
+        match claimed {
             Claimed::Settled(sealed) => Ok(Begun::Settled(open(sealed)?)),
             Claimed::Begun(begun) => Ok(begun),
         }
@@ -348,7 +369,11 @@ impl Store for PostgresStore {
         keep: &Retention,
     ) -> Result<Settled, StoreError> {
         let step = Completing { lease, answer: self.encode(completion)?, keep: *keep };
-        self.woke(&lease.id, self.desk.ask(step, ops::complete).await)
+        let settled = match &self.batched {
+            Some(batched) => batched.completions.ask(&self.desk, step).await,
+            None => self.desk.ask(step, ops::complete).await,
+        };
+        self.woke(&lease.id, settled)
     }
 
     async fn release(&self, by: ReleaseBy, how: ReleaseAs, keep: &Retention) -> Result<Settled, StoreError> {

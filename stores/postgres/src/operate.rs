@@ -204,9 +204,9 @@ async fn drop_bodies(session: &mut Session, chunk: usize) -> Result<(usize, usiz
     }
     let sql = session.sql.drop_bodies.clone();
     let args = [
-        Arg::ManyBytes(ids.iter().map(|id| &id[..]).collect()),
-        Arg::ManyLongs(fences),
-        Arg::ManyBytes(bare.iter().map(|blob| &blob[..]).collect()),
+        Arg::ManyBytes(ids.iter().map(|id| Some(&id[..])).collect()),
+        Arg::ManyLongs(fences.into_iter().map(Some).collect()),
+        Arg::ManyBytes(bare.iter().map(|blob| Some(&blob[..])).collect()),
     ];
     let mut dropped = 0;
     for row in session.rows(&sql, &args).await? {

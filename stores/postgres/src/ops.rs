@@ -1,15 +1,19 @@
 //! The steps of a claim's life. Each writes by one statement that compares what it was told with what is there;
 //! only those who lost look at the record a second time.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use semel_core::record::{Completion, RecordId, Recovery, Retention, State, StoredBody, Timestamp, codec};
+use semel_core::record::{
+    Completion, Fence, RecordId, Recovery, Retention, State, StoredBody, Timestamp, codec,
+};
 use semel_core::store::{Acquired, Begin, Begun, Differs, Lease, LeaseRef, ReleaseAs, ReleaseBy, Settled};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
+use crate::batch::Batched;
 use crate::desk::Step;
 use crate::error::{Fault, churned};
 use crate::row::{Row, bytes, fence_from, int, long, now, recovery_to};
@@ -43,6 +47,11 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
+    /// Whether it is of the plain kind, of which many go in one statement.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.ask.quota.is_none() && self.ask.minted.is_none() && self.request.is_none()
+    }
+
     pub(crate) fn new(mut ask: Begin) -> Self {
         let request = ask.request.take().map(|request| codec::encode_request(&request));
         Self { number: ask.claim.to_bytes(), ask, request }
@@ -84,27 +93,18 @@ enum Next {
     Settled(Row),
     Take,
     Lapse(Row),
+    /// It is not there, and was when the claim was sent.
+    Again,
 }
 
 async fn try_begin(session: &mut Session, claim: &Claim) -> Result<Option<Claimed>, Fault> {
-    let ask = &claim.ask;
     let args = claim_args(claim);
     let answer = claim_row(session, claim, &args).await?;
     if let Some(fence) = long(&answer, 1)? {
-        let lease = Lease::new(ask.id, ask.claim, fence_from(fence)?);
-        return Ok(Some(Claimed::Begun(Begun::Acquired(Acquired { lease, attempt: 1, progress: None }))));
+        return Ok(Some(granted(claim, fence_from(fence)?)));
     }
     let (now, room) = (now(&answer)?, flag(&answer, 2)?);
-    let next = match Row::read(&answer, 3)? {
-        Some(row) if !row.is_over(now) => known(ask, row, now),
-        row => match (too_old(ask, now), room, row) {
-            (_, false, _) => Next::Answer(Begun::OverQuota),
-            (true, ..) => Next::Answer(Begun::Expired),
-            (_, _, Some(_)) => Next::Take,
-            (_, _, None) => return Ok(None),
-        },
-    };
-    match next {
+    match judge(&claim.ask, Row::read(&answer, 3)?, now, room) {
         Next::Answer(begun) => Ok(Some(Claimed::Begun(begun))),
         Next::Settled(row) => {
             let blob = bytes(&answer, Row::after(3))?;
@@ -117,7 +117,92 @@ async fn try_begin(session: &mut Session, claim: &Claim) -> Result<Option<Claime
             let written = session.maybe(&sql, &args).await?.is_some();
             Ok(written.then(|| Claimed::Begun(Begun::Unknown(row.view(now)))))
         }
+        Next::Again => Ok(None),
     }
+}
+
+fn granted(claim: &Claim, fence: Fence) -> Claimed {
+    let lease = Lease::new(claim.ask.id, claim.ask.claim, fence);
+    Claimed::Begun(Begun::Acquired(Acquired { lease, attempt: 1, progress: None }))
+}
+
+/// `room`: whether the principal may keep one more.
+fn judge(ask: &Begin, row: Option<Row>, now: Timestamp, room: bool) -> Next {
+    match row {
+        Some(row) if !row.is_over(now) => known(ask, row, now),
+        _ if !room => Next::Answer(Begun::OverQuota),
+        _ if too_old(ask, now) => Next::Answer(Begun::Expired),
+        Some(_) => Next::Take,
+        None => Next::Again,
+    }
+}
+
+impl Batched for Claim {
+    type Answer = Claimed;
+
+    fn alone<'s>(session: &'s mut Session, claim: &'s Self) -> Step<'s, Claimed> {
+        begin(session, claim)
+    }
+
+    fn together<'s>(session: &'s mut Session, claims: &'s [Self]) -> Step<'s, Vec<Option<Claimed>>> {
+        Box::pin(async move {
+            let sql = session.sql.claim_many.clone();
+            let asks = || claims.iter().map(|claim| &claim.ask);
+            let args = [
+                Arg::ManyBytes(asks().map(|ask| Some(&ask.id.as_bytes()[..])).collect()),
+                Arg::ManyLongs(asks().map(|ask| Some(recovery_to(ask.recovery).into())).collect()),
+                Arg::ManyBytes(claims.iter().map(|claim| Some(&claim.number[..])).collect()),
+                Arg::ManyBytes(asks().map(|ask| Some(&ask.fingerprint.as_bytes()[..])).collect()),
+                Arg::ManyTexts(asks().map(|ask| &*ask.settings).collect()),
+                Arg::ManyBytes(
+                    asks().map(|ask| ask.principal.as_ref().map(|tag| &tag.as_bytes()[..])).collect(),
+                ),
+                Arg::ManyLongs(asks().map(|ask| Some(millis(ask.lease_for))).collect()),
+                Arg::ManyLongs(asks().map(|ask| Some(millis(ask.retention.record))).collect()),
+                Arg::ManyLongs(asks().map(|ask| Some(millis(ask.retention.released))).collect()),
+            ];
+            let rows = session.rows(&sql, &args).await?;
+            let made = made(rows.first())?;
+            claims.iter().zip(&rows).map(|(claim, row)| first_look(claim, row, &made)).collect()
+        })
+    }
+
+    fn id(&self) -> &[u8; 32] {
+        self.ask.id.as_bytes()
+    }
+
+    fn bytes(&self) -> usize {
+        self.request.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// The fences that a batch granted, by record and claim.
+fn made(first: Option<&PgRow>) -> Result<HashMap<Vec<u8>, i64>, Fault> {
+    let Some(row) = first else { return Ok(HashMap::new()) };
+    let names: Option<Vec<Vec<u8>>> = row.try_get(1)?;
+    let fences: Option<Vec<i64>> = row.try_get(2)?;
+    Ok(names.unwrap_or_default().into_iter().zip(fences.unwrap_or_default()).collect())
+}
+
+/// What can be said to a claim after the batch's statement; `None` where it takes another one.
+fn first_look(claim: &Claim, answer: &PgRow, made: &HashMap<Vec<u8>, i64>) -> Result<Option<Claimed>, Fault> {
+    if let Some(fence) = made.get(&[&claim.ask.id.as_bytes()[..], &claim.number].concat()) {
+        return Ok(Some(granted(claim, fence_from(*fence)?)));
+    }
+    let now = now(answer)?;
+    let row = match Row::read(answer, 3) {
+        Ok(row) => row,
+        // Its claimant is told alone, so that the others of the batch do not suffer for it.
+        Err(Fault::Refused(_)) => return Ok(None),
+        Err(fault) => return Err(fault),
+    };
+    Ok(match judge(&claim.ask, row, now, true) {
+        Next::Answer(begun) => Some(Claimed::Begun(begun)),
+        Next::Settled(row) => {
+            Some(Claimed::Settled(Sealed { row, blob: bytes(answer, Row::after(3))?, now }))
+        }
+        Next::Take | Next::Lapse(_) | Next::Again => None,
+    })
 }
 
 /// The claim of a record that is there and whose life is not over.
@@ -240,16 +325,16 @@ async fn renew_chunk(
     settled: &mut Vec<Settled>,
 ) -> Result<(), Fault> {
     let sql = session.sql.renew.clone();
-    let ids: Vec<_> = leases.iter().map(|lease| &lease.id.as_bytes()[..]).collect();
-    let fences = leases.iter().map(|lease| int(lease.fence.get())).collect();
+    let ids = leases.iter().map(|lease| Some(&lease.id.as_bytes()[..])).collect();
+    let fences = leases.iter().map(|lease| Some(int(lease.fence.get()))).collect();
     let args = [Arg::ManyBytes(ids), Arg::ManyLongs(fences), Arg::Long(Some(millis(by)))];
-    let mut renewed = std::collections::HashSet::new();
+    let mut renewed = HashSet::new();
     for row in session.rows(&sql, &args).await? {
         renewed.extend(bytes(&row, 0)?);
     }
     let lost = leases.iter().map(|lease| &lease.id.as_bytes()[..]).filter(|id| !renewed.contains(*id));
-    let lost: Vec<_> = lost.collect();
-    let mut found = std::collections::HashMap::new();
+    let lost: Vec<_> = lost.map(Some).collect();
+    let mut found = HashMap::new();
     if !lost.is_empty() {
         let sql = session.sql.find_many.clone();
         for answer in session.rows(&sql, &[Arg::ManyBytes(lost)]).await? {
@@ -301,6 +386,48 @@ pub(crate) fn complete<'s>(session: &'s mut Session, step: &'s Completing) -> St
         })
         .await
     })
+}
+
+impl Batched for Completing {
+    type Answer = Settled;
+
+    fn alone<'s>(session: &'s mut Session, step: &'s Self) -> Step<'s, Settled> {
+        complete(session, step)
+    }
+
+    fn together<'s>(session: &'s mut Session, steps: &'s [Self]) -> Step<'s, Vec<Option<Settled>>> {
+        Box::pin(async move {
+            let sql = session.sql.complete_many.clone();
+            let long =
+                |value: &dyn Fn(&Self) -> Option<i64>| Arg::ManyLongs(steps.iter().map(value).collect());
+            let args = [
+                Arg::ManyBytes(steps.iter().map(|step| Some(&step.lease.id.as_bytes()[..])).collect()),
+                long(&|step| Some(int(step.lease.fence.get()))),
+                long(&|step| Some(millis(step.keep.record))),
+                long(&|step| Some(millis(step.keep.body))),
+                long(&|step| step.answer.body_bytes.map(int)),
+                long(&|step| step.answer.status.map(|status| status.as_u16().into())),
+                Arg::ManyBytes(steps.iter().map(|step| Some(&step.answer.blob[..])).collect()),
+            ];
+            let mut done = HashSet::new();
+            for row in session.rows(&sql, &args).await? {
+                done.insert((bytes(&row, 0)?, crate::row::long(&row, 1)?));
+            }
+            let done = |step: &Self| {
+                let name = (Some(step.lease.id.as_bytes().to_vec()), Some(int(step.lease.fence.get())));
+                done.contains(&name).then_some(Settled::Applied)
+            };
+            Ok(steps.iter().map(done).collect())
+        })
+    }
+
+    fn id(&self) -> &[u8; 32] {
+        self.lease.id.as_bytes()
+    }
+
+    fn bytes(&self) -> usize {
+        self.answer.blob.len()
+    }
 }
 
 /// A release.

@@ -18,8 +18,9 @@ pub(crate) enum Arg<'a> {
     Flag(bool),
     Text(&'a str),
     Bytes(Option<&'a [u8]>),
-    ManyBytes(Vec<&'a [u8]>),
-    ManyLongs(Vec<i64>),
+    ManyBytes(Vec<Option<&'a [u8]>>),
+    ManyLongs(Vec<Option<i64>>),
+    ManyTexts(Vec<&'a str>),
 }
 
 /// A connection at work.
@@ -74,6 +75,7 @@ fn bind(bound: &mut PgArguments, arg: &Arg<'_>) -> Result<(), sqlx::error::BoxDy
         Arg::Bytes(value) => bound.add(*value),
         Arg::ManyBytes(values) => bound.add(values),
         Arg::ManyLongs(values) => bound.add(values),
+        Arg::ManyTexts(values) => bound.add(values),
     }
 }
 
@@ -109,21 +111,19 @@ fn write_value(text: &mut String, arg: &Arg<'_>) {
             text.push_str(", 'UTF8')");
         }
         Arg::Bytes(Some(bytes)) => write_hex(text, bytes),
-        Arg::ManyBytes(values) => {
-            text.push_str("ARRAY[");
-            for (n, value) in values.iter().enumerate() {
-                text.push_str(if n == 0 { "" } else { "," });
-                write_hex(text, value);
-            }
-            text.push(']');
-        }
-        Arg::ManyLongs(values) => {
-            let values: Vec<_> = values.iter().map(i64::to_string).collect();
-            text.push_str("ARRAY[");
-            text.push_str(&values.join(","));
-            text.push(']');
-        }
+        Arg::ManyBytes(values) => write_many(text, values.iter().map(|value| Arg::Bytes(*value))),
+        Arg::ManyLongs(values) => write_many(text, values.iter().map(|value| Arg::Long(*value))),
+        Arg::ManyTexts(values) => write_many(text, values.iter().map(|value| Arg::Text(value))),
     }
+}
+
+fn write_many<'a>(text: &mut String, values: impl Iterator<Item = Arg<'a>>) {
+    text.push_str("ARRAY[");
+    for (n, value) in values.enumerate() {
+        text.push_str(if n == 0 { "" } else { "," });
+        write_value(text, &value);
+    }
+    text.push(']');
 }
 
 fn write_hex(text: &mut String, bytes: &[u8]) {

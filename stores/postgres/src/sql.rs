@@ -78,14 +78,14 @@ macro_rules! statements {
 }
 
 statements! {
-    claim, take, lapse, find, find_many, read, renew, complete, release, abandon, note, mark, list, resolve,
+    claim, claim_many, complete_many, take, lapse, find, find_many, read, renew, complete, release, abandon, note, mark, list, resolve,
     delete, sweep, bodies, drop_bodies,
 }
 
 impl Sql {
     /// What every request needs: prepared before a connection is used, so that no claim waits for it.
-    pub(crate) fn hot(&self) -> [&Arc<str>; 4] {
-        [&self.claim, &self.complete, &self.release, &self.renew]
+    pub(crate) fn hot(&self) -> [&Arc<str>; 6] {
+        [&self.claim, &self.claim_many, &self.complete, &self.complete_many, &self.release, &self.renew]
     }
 }
 

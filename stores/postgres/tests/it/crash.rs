@@ -173,3 +173,38 @@ async fn replays(store: &PostgresStore, times: u32) {
         assert!(store.inspect(&id(1)).await.unwrap().is_some());
     }
 }
+
+// What makes one server serve many callers: they share statements and commits, and get each their own answer.
+#[test]
+fn callers_who_meet_share_a_commit() {
+    private(async || {
+        let Some(server) = Server::start(&["autovacuum=off"]).await else { return };
+        let number = async |text: &str| crate::support::number_at(&server.url(), text).await;
+        let store = Arc::new(PostgresStore::open(server.url()).await.unwrap());
+        let mut callers = JoinSet::new();
+        let before = number("SELECT pg_current_xact_id()::text").await;
+        for caller in 0..64 {
+            let store = Arc::clone(&store);
+            callers.spawn(async move {
+                for n in 0..10 {
+                    let key = caller * 1000 + n;
+                    let lease = crate::support::claimed(&store, key).await;
+                    let text = answer(format!("{key}"));
+                    let settled = store.complete(lease.as_ref(), &text, &Retention::default()).await.unwrap();
+                    assert_eq!(settled, Settled::Applied);
+                    let Begun::Settled(record) = store.begin(&ask(key)).await.unwrap() else {
+                        panic!("{key}")
+                    };
+                    assert_eq!(body(&record.completion), format!("{key}"));
+                }
+            });
+        }
+        while let Some(caller) = callers.join_next().await {
+            caller.unwrap();
+        }
+        let commits = number("SELECT pg_current_xact_id()::text").await - before;
+        assert_eq!(number("SELECT count(*) FROM semel.record WHERE state = 1").await, 640);
+        // Alone, each of 640 pairs takes two.
+        assert!(commits < 640, "{commits} commits for 640 pairs");
+    });
+}

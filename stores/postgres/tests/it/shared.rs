@@ -272,3 +272,27 @@ fn a_lease_is_counted_from_after_the_wait_for_the_row() {
         assert!(view.lease_remaining() > Duration::from_millis(300), "{:?} are left", view.lease_remaining());
     });
 }
+
+// One claim of a batch that cannot be sent must not fail those who share its statement.
+#[test]
+fn a_step_that_is_refused_leaves_its_batch_alone() {
+    test(async || {
+        let schema = Schema::new();
+        let store = Arc::new(schema.builder().connections(1).open().await.unwrap());
+        let mut claims = JoinSet::new();
+        for key in 0..64 {
+            let store = Arc::clone(&store);
+            // PostgreSQL keeps no zero byte in text.
+            let settings = if key == 7 { "a\0b" } else { "fine" };
+            let ask = semel_core::store::Begin { settings: settings.into(), ..ask(key) };
+            claims.spawn(async move { (key, store.begin(&ask).await) });
+        }
+        while let Some(claim) = claims.join_next().await {
+            match claim.unwrap() {
+                (7, begun) => assert!(begun.is_err()),
+                (key, begun) => assert!(matches!(begun, Ok(Begun::Acquired(_))), "{key}: {begun:?}"),
+            }
+        }
+        assert_eq!(schema.number("SELECT count(*) FROM {s}.record").await, 63);
+    });
+}
