@@ -18,25 +18,26 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// 256 bits that seal records. Wiped from memory when dropped, and never printed.
+/// 256 bits that seal records. Kept in one place in memory, wiped when dropped, and never printed.
 ///
 /// Another key than the store's own [`Secret`](semel_core::identity::Secret), which may lie beside the records.
-pub struct SealingKey(XChaCha20Poly1305);
+pub struct SealingKey(Box<XChaCha20Poly1305>);
 
 impl SealingKey {
     /// Takes 32 bytes from a source of real randomness. The caller wipes its own copy.
     pub fn from_bytes(mut bytes: [u8; 32]) -> Self {
-        let key = Self(XChaCha20Poly1305::new(&bytes.into()));
+        // By reference: a converted copy would stay on the stack.
+        let key = Self(Box::new(XChaCha20Poly1305::new((&bytes).into())));
         bytes.zeroize();
         key
     }
 
     /// Reads exactly 32 bytes; `None` for any other length.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        XChaCha20Poly1305::new_from_slice(bytes).ok().map(Self)
+        XChaCha20Poly1305::new_from_slice(bytes).ok().map(|cipher| Self(Box::new(cipher)))
     }
 
-    pub(super) const fn cipher(&self) -> &XChaCha20Poly1305 {
+    pub(super) fn cipher(&self) -> &XChaCha20Poly1305 {
         &self.0
     }
 }

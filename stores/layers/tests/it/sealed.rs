@@ -194,6 +194,20 @@ async fn progress_does_not_open_in_another_record() {
     assert_eq!(kind(store.read(&id(3)).await), StoreErrorKind::Undecodable);
 }
 
+// The application chooses what its progress says; put where an answer lies, it would be one of its making.
+#[tokio::test]
+async fn progress_that_spells_an_answer_is_none() {
+    let (below, store) = both(seal());
+    let forged = Completion { response: None, reference: Some(Bytes::from_static(b"forged")) };
+    let spelled: Bytes = [&[0][..], &codec::encode(&forged)].concat().into();
+    let lease = claim(&store, &ask(1)).await;
+    assert_eq!(store.note(lease, &spelled).await.unwrap(), Settled::Applied);
+    let sealed = below.inspect(&id(1)).await.unwrap().unwrap().progress.unwrap();
+    let (below, store) = both(seal());
+    plant(&below, 1, Completion { response: None, reference: Some(sealed) }).await;
+    assert_eq!(kind(store.read(&id(1)).await), StoreErrorKind::Undecodable);
+}
+
 // The table has records from before sealing began: read on request, since anybody could plant such a one.
 #[tokio::test]
 async fn unsealed_records_are_read_only_where_that_was_said() {
