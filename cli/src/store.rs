@@ -6,12 +6,14 @@ use std::str::FromStr;
 
 use semel_core::store::AnyStore;
 use semel_store_memory::MemoryStore;
+#[cfg(feature = "redis")]
+use semel_store_redis::RedisStore;
 use semel_store_sqlite::SqliteStore;
 
 use crate::exit::{Exit, Fault};
 
-/// The SQLite store's own default for the largest body.
-const SQLITE_BODY: u64 = 64 << 20;
+/// The stores' own default for the largest body.
+const DEFAULT_BODY: u64 = 64 << 20;
 
 /// Where records are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,9 @@ pub(crate) enum StoreUrl {
     Memory,
     /// In a file.
     Sqlite(PathBuf),
+    /// On a server. The URL may hold a password.
+    #[cfg(feature = "redis")]
+    Redis(String),
 }
 
 impl FromStr for StoreUrl {
@@ -27,7 +32,11 @@ impl FromStr for StoreUrl {
 
     /// Only the scheme of an unknown URL is repeated: the rest may hold a password.
     fn from_str(text: &str) -> Result<Self, Fault> {
+        #[cfg(not(feature = "redis"))]
         const KNOWN: &str = "this program has sqlite:PATH (a file) and memory: (lost at restart)";
+        #[cfg(feature = "redis")]
+        const KNOWN: &str =
+            "this program has sqlite:PATH (a file), redis://HOST:PORT/DATABASE and memory: (lost at restart)";
         let Some((scheme, rest)) = text.split_once(':') else {
             let hint = if text.is_empty() { "" } else { "; for a file write sqlite: before its path" };
             return Err(Fault::config(format!("--store: not a store URL: {KNOWN}{hint}")));
@@ -40,6 +49,8 @@ impl FromStr for StoreUrl {
             }
             // `sqlite:///var/lib/semel.db`, as some libraries write it.
             ("sqlite", path) => Ok(Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into())),
+            #[cfg(feature = "redis")]
+            ("redis" | "redis+unix" | "rediss", _) => Ok(Self::Redis(text.to_owned())),
             (scheme, _) => Err(Fault::config(format!("--store: unknown store {scheme:?}: {KNOWN}"))),
         }
     }
@@ -50,6 +61,8 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Memory => f.write_str("memory:"),
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            #[cfg(feature = "redis")]
+            Self::Redis(url) => f.write_str(&without_password(url)),
         }
     }
 }
@@ -60,8 +73,13 @@ impl StoreUrl {
         match self {
             Self::Memory => Ok(AnyStore::new(MemoryStore::new())),
             Self::Sqlite(path) => {
-                let most = SQLITE_BODY.max(largest_body as u64);
+                let most = DEFAULT_BODY.max(largest_body as u64);
                 Ok(AnyStore::new(SqliteStore::builder(path).max_body(most).open()?))
+            }
+            #[cfg(feature = "redis")]
+            Self::Redis(url) => {
+                let most = DEFAULT_BODY.max(largest_body as u64);
+                Ok(AnyStore::new(RedisStore::builder(url).max_body(most).open_blocking()?))
             }
         }
     }
@@ -84,8 +102,18 @@ impl StoreUrl {
                 // Of all else the store itself says what is wrong.
                 _ => self.open(0),
             },
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => self.open(0),
         }
     }
+}
+
+/// The user is left out with the password, and so is whatever follows the address.
+#[cfg(feature = "redis")]
+fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
+    format!("{scheme}://{}", rest.split_once('?').map_or(rest, |(address, _)| address))
 }
 
 #[cfg(test)]
@@ -125,6 +153,17 @@ mod tests {
             let fault = parse(url).unwrap_err();
             assert!(fault.to_string().starts_with("--store: "), "{fault}");
             assert_eq!(fault.exit(), Exit::Config);
+        }
+    }
+
+    // The banner once showed the password of the store to everybody who reads the log.
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_password_is_not_shown() {
+        for url in
+            ["redis://semel:hunter2@db:6380/1", "redis://:hun@ter2@db:6380/1", "redis://db:6380/1?x=hunter2"]
+        {
+            assert_eq!(parse(url).unwrap().to_string(), "redis://db:6380/1");
         }
     }
 }

@@ -177,4 +177,16 @@ impl Builder {
             _bookkeeping: bookkeeping,
         })
     }
+
+    /// The same from where nothing is async: blocks until the server has answered, or the time for that is over.
+    pub fn open_blocking(self) -> Result<RedisStore, StoreError> {
+        let failed = || error(StoreErrorKind::Unavailable, "no thread to open it on");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|source| failed().with_source(source))?;
+        // A thread of its own, since the caller's may belong to a runtime that forbids to block.
+        std::thread::scope(|scope| {
+            let opening = scope.spawn(move || runtime.block_on(self.open()));
+            opening.join().unwrap_or_else(|_| Err(failed()))
+        })
+    }
 }

@@ -11,7 +11,89 @@
 //! # }
 //! ```
 //!
-//! A single node of Redis 7.0 or later. Sentinel, Cluster and TLS are not spoken. Needs a Tokio runtime with timers.
+//! A single node of Redis 7.0 or later, over TCP or a Unix socket. Sentinel, Cluster and TLS are not spoken, and a
+//! server of the first two kinds is refused with a word that says so. Needs a Tokio runtime with timers.
+//!
+//! # What is lost when
+//!
+//! Redis answers from memory. What its disk knows depends on its settings, and a record that is lost is a key that
+//! **runs a second time**. [`Capabilities::durable`] is set only for the first line, and [`RedisStore::warnings`] and
+//! the log say the rest at start.
+//!
+//! | server | a crash of the process | a crash of the machine |
+//! |---|---|---|
+//! | `appendonly yes`, `appendfsync always` | nothing that was answered | the same, if the disk keeps its word |
+//! | `appendfsync everysec` | nothing, as a rule: the system has it | up to two seconds |
+//! | `appendfsync no` | nothing, as a rule | what the system had not written yet, some 30 seconds |
+//! | snapshots (`save`) | all since the last snapshot | the same |
+//! | neither | everything: of 100 keys, 100 ran again (`a_restart_without_persistence_runs_every_key_again`) | the same |
+//! | fails over to a replica | what the replica had not received yet, whatever the settings above | the same |
+//!
+//! [`Builder::replicas`] has claims and settlements wait for acknowledgements of replicas (`WAIT`). It narrows the last
+//! line and does not close it: the replica that is promoted may be another one. A server that was emptied while this
+//! process ran gets the store's secret back, and a warning is logged.
+//!
+//! A policy that removes keys when memory is full is refused, see [`Builder::accept_eviction`]. With `noeviction` a full
+//! server refuses new claims ([`Full`]) and has changed nothing, while replays, heartbeats and settlements go on; an
+//! answer for which there is no room is completed without its body.
+//!
+//! # Steps
+//!
+//! A step is a Lua script on one record, called by its hash, and told again to a server that forgot it. All keys of a
+//! record share the hash tag `{id}`, so they are in one slot. Time is the server's `TIME`, read once in the script; a
+//! record's own time never goes back. One connection carries all steps, on a thread of its own; a connection that was
+//! lost or fell silent is made again, and what was asked on it is asked once more, since steps are safe to repeat.
+//!
+//! | step | round trips |
+//! |---|---|
+//! | claim, release, abandon, note, inspect, resolve, delete | 1 |
+//! | complete, with the answer | 1 |
+//! | up to 256 renewals | 1 |
+//! | replay of a body up to 16 KiB | 1 |
+//! | replay of a larger one | 2 |
+//! | list, sweep | a pass over the keys with `SCAN`, see [`Store::list`] and [`Store::sweep`] of [`RedisStore`] |
+//!
+//! An answer of more than 1 KiB never passes through Lua on its way in: it is written beside the record under a name of
+//! its own, and the completion, which follows in the same write, renames it into place. Cut off between the two, the
+//! answer is known to no record and ends within an hour; the completion links nothing that is not there. A record and
+//! its answer are read in this order, and the record knows the answer's checksum, so that no other answer is taken for it.
+//!
+//! Only settled records have a time-to-live, and never one below their life. What ends by it is not counted by
+//! [`Store::sweep`], whose work is what a time-to-live cannot do: it writes down leases that ran out, frees takeovers that
+//! nobody claimed, drops bodies whose life is over, and leaves of a record no more than its last fence. A key per waiter is
+//! watched by pub/sub, on a second connection that is made when the first one waits.
+//!
+//! # Fences
+//!
+//! There is no counter: it would be in another slot, and would be lost with whatever a failover loses. A claim's fence is
+//! the larger of *the record's last fence plus one* and *the server's clock in microseconds*. The last fence stays with
+//! the record, and where that is removed, in 10 bytes under its key. These bytes, too, have a time-to-live: at least the
+//! record's life, at least a day, counted from the later of the fence and the removal.
+//!
+//! * **While the key is there** the next fence is higher, whatever clocks do.
+//! * **The key ended by its time-to-live**: the server's clock has been at the fence's own instant plus a record's life, so
+//!   a fence from the clock is higher, unless the clock has since gone back by more than that life, or a day.
+//! * **The key was lost**, by a restart without persistence, a failover, `FLUSHALL`, eviction or by hand: the fence is from
+//!   the clock of the server that is there now. It is higher, if that clock is not behind the lost server's by more than the
+//!   time that passed between the two claims.
+//!
+//! So a fence goes back only where writes are lost **and** a clock is behind by more than the outage was long: keep the
+//! clocks of primary and replicas together (NTP), as Redis asks anyway. Fences of *different* records are compared by
+//! nobody here; on one server they grow as its clock does. They stay below 2^53, as Lua's numbers must, until the year
+//! 2255.
+//!
+//! # Quotas
+//!
+//! A quota counts the records that were themselves claimed under a quota. Its index is on another slot than the records.
+//!
+//! # Rights
+//!
+//! `TIME GET SET EXISTS RENAME PEXPIREAT UNLINK EVAL EVALSHA SCAN INFO PING`; `PUBLISH SUBSCRIBE UNSUBSCRIBE`, without which
+//! waiters look again by themselves; `WAIT` and `ZADD ZREM ZCARD ZRANGE ZRANGEBYSCORE HGET HSET HDEL HINCRBY PERSIST` where
+//! replicas and quotas are configured; `SCRIPT LOAD` and `CONFIG GET` are used where they are allowed. Keys and channels
+//! begin with the [prefix](Builder::prefix). Those of the first list that steps use are tried when the store is opened.
+//!
+//! [`Full`]: semel_core::store::StoreErrorKind::Full
 
 mod builder;
 mod clock;

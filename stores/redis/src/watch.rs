@@ -124,8 +124,10 @@ async fn listen(watchers: Weak<Watchers>, mut asked: mpsc::Receiver<Wish>, dial:
                 break;
             }
             let connected = Subscriber::connect(&dial, &keys, wanted).await;
-            // They may have missed a change while there was no connection.
-            here.wake_all();
+            if connected.is_ok() {
+                // They may have missed a change while there was no connection.
+                here.wake_all();
+            }
             drop(here);
             wishes.clear();
             match connected {

@@ -331,3 +331,20 @@ fn a_list_over_many_records_has_them_all_in_order() {
         assert_eq!(listed, (0..600).step_by(3).map(id).collect::<Vec<_>>());
     });
 }
+
+// A program opens its store before its runtime, or within it; a runtime that is dropped within another one panics.
+#[test]
+fn a_store_is_opened_with_and_without_a_runtime() {
+    if !crate::support::available() {
+        return;
+    }
+    let prefix = Prefix::new();
+    let builder = RedisStore::builder(&url()).prefix(&*prefix.0);
+    let outside = builder.clone().open_blocking().unwrap();
+    test(async || {
+        let within = builder.open_blocking().unwrap();
+        let lease = claimed(&outside, 1).await;
+        assert!(matches!(within.begin(&ask(1)).await.unwrap(), Begun::Held { .. }));
+        assert_eq!(within.abandon(lease).await.unwrap(), Settled::Applied);
+    });
+}
