@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use semel_core::store::AnyStore;
 use semel_store_memory::MemoryStore;
+#[cfg(feature = "postgres")]
+use semel_store_postgres::PostgresStore;
 #[cfg(feature = "redis")]
 use semel_store_redis::RedisStore;
 use semel_store_sqlite::SqliteStore;
@@ -25,6 +27,9 @@ pub(crate) enum StoreUrl {
     /// On a server. The URL may hold a password.
     #[cfg(feature = "redis")]
     Redis(String),
+    /// In a database. The URL may hold a password.
+    #[cfg(feature = "postgres")]
+    Postgres(String),
 }
 
 impl FromStr for StoreUrl {
@@ -32,14 +37,10 @@ impl FromStr for StoreUrl {
 
     /// Only the scheme of an unknown URL is repeated: the rest may hold a password.
     fn from_str(text: &str) -> Result<Self, Fault> {
-        #[cfg(not(feature = "redis"))]
-        const KNOWN: &str = "this program has sqlite:PATH (a file) and memory: (lost at restart)";
-        #[cfg(feature = "redis")]
-        const KNOWN: &str =
-            "this program has sqlite:PATH (a file), redis://HOST:PORT/DATABASE and memory: (lost at restart)";
+        let known = known();
         let Some((scheme, rest)) = text.split_once(':') else {
             let hint = if text.is_empty() { "" } else { "; for a file write sqlite: before its path" };
-            return Err(Fault::config(format!("--store: not a store URL: {KNOWN}{hint}")));
+            return Err(Fault::config(format!("--store: not a store URL: {known}{hint}")));
         };
         match (scheme, rest) {
             ("memory", "" | "//") => Ok(Self::Memory),
@@ -51,7 +52,9 @@ impl FromStr for StoreUrl {
             ("sqlite", path) => Ok(Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into())),
             #[cfg(feature = "redis")]
             ("redis" | "redis+unix" | "rediss", _) => Ok(Self::Redis(text.to_owned())),
-            (scheme, _) => Err(Fault::config(format!("--store: unknown store {scheme:?}: {KNOWN}"))),
+            #[cfg(feature = "postgres")]
+            ("postgres" | "postgresql", _) => Ok(Self::Postgres(text.to_owned())),
+            (scheme, _) => Err(Fault::config(format!("--store: unknown store {scheme:?}: {known}"))),
         }
     }
 }
@@ -63,6 +66,8 @@ impl fmt::Display for StoreUrl {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             #[cfg(feature = "redis")]
             Self::Redis(url) => f.write_str(&without_password(url)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => f.write_str(&without_password(url)),
         }
     }
 }
@@ -80,6 +85,11 @@ impl StoreUrl {
             Self::Redis(url) => {
                 let most = DEFAULT_BODY.max(largest_body as u64);
                 Ok(AnyStore::new(RedisStore::builder(url).max_body(most).open_blocking()?))
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => {
+                let most = DEFAULT_BODY.max(largest_body as u64);
+                Ok(AnyStore::new(PostgresStore::builder(url).max_body(most).open_blocking()?))
             }
         }
     }
@@ -104,12 +114,29 @@ impl StoreUrl {
             },
             #[cfg(feature = "redis")]
             Self::Redis(_) => self.open(0),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => {
+                Ok(AnyStore::new(PostgresStore::builder(url).migrate(false).open_blocking()?))
+            }
         }
     }
 }
 
+/// What `--store` may say in this build.
+fn known() -> String {
+    let mut known = String::from("this program has sqlite:PATH (a file), ");
+    if cfg!(feature = "redis") {
+        known.push_str("redis://HOST:PORT/DATABASE, ");
+    }
+    if cfg!(feature = "postgres") {
+        known.push_str("postgres://USER@HOST:PORT/DATABASE, ");
+    }
+    known.push_str("memory: (lost at restart)");
+    known
+}
+
 /// The user is left out with the password, and so is whatever follows the address.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "postgres"))]
 fn without_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
     let rest = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
@@ -140,9 +167,9 @@ mod tests {
     // A password in a URL that this build does not know once ended up in a log.
     #[test]
     fn an_unknown_url_is_not_repeated() {
-        let fault = parse("postgres://semel:hunter2@db/x").unwrap_err();
+        let fault = parse("nosuch://semel:hunter2@db/x").unwrap_err();
         assert_eq!(fault.exit(), Exit::Config);
-        assert!(fault.to_string().contains("\"postgres\""), "{fault}");
+        assert!(fault.to_string().contains("\"nosuch\""), "{fault}");
         assert!(!fault.to_string().contains("hunter2"), "{fault}");
         assert!(!parse("hunter2").unwrap_err().to_string().contains("hunter2"));
     }
@@ -164,6 +191,18 @@ mod tests {
             ["redis://semel:hunter2@db:6380/1", "redis://:hun@ter2@db:6380/1", "redis://db:6380/1?x=hunter2"]
         {
             assert_eq!(parse(url).unwrap().to_string(), "redis://db:6380/1");
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn nor_is_that_of_a_database() {
+        for url in [
+            "postgres://semel:hunter2@db:5432/app",
+            "postgres://semel:hun@ter2@db:5432/app?sslmode=disable",
+            "postgres://db:5432/app?password=hunter2",
+        ] {
+            assert_eq!(parse(url).unwrap().to_string(), "postgres://db:5432/app");
         }
     }
 }

@@ -239,6 +239,21 @@ impl Builder {
             (!self.pooled).then(|| Batched { claims: Batches::new(lanes), completions: Batches::new(lanes) });
         Ok(PostgresStore { desk, batched, watchers, schema, secret, capabilities })
     }
+
+    /// The same, for a program that is not asynchronous, or not yet. Blocks, for 30 seconds at most.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub fn open_blocking(self) -> Result<PostgresStore, StoreError> {
+        let refused = || StoreError::new(NAME, StoreErrorKind::Unavailable, "no thread to open the store");
+        // A thread of its own, since nothing may block in the caller's, should it be in a runtime.
+        let opening = std::thread::Builder::new().name("semel-postgres-open".into()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            runtime.map_err(|error| refused().with_source(error))?.block_on(self.open())
+        });
+        opening.map_err(|error| refused().with_source(error))?.join().map_err(|_| refused())?
+    }
 }
 
 /// Records in a PostgreSQL database.
