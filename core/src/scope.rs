@@ -40,8 +40,9 @@ impl Scope {
     /// The credentials of the request: `Authorization` of scheme Basic, Bearer, ApiKey or Token, together
     /// with `X-Api-Key`.
     ///
-    /// Where nothing but cookies or a scheme that changes with every request (Digest, AWS4-HMAC-SHA256,
-    /// DPoP and every unknown one) says who the caller is, the key must be [strong](Key::is_strong). So it
+    /// Where nothing but cookies, a field such as `X-Auth-Token`, `X-Access-Token`, `Api-Key`, `X-Session-Token` or
+    /// `X-Session-Id`, or a scheme that changes with every request (Digest, AWS4-HMAC-SHA256, DPoP and every
+    /// unknown one) says who the caller is, the key must be [strong](Key::is_strong). So it
     /// must beside an `X-Api-Key` with cookies or such a scheme: that often names an application, and all
     /// its users share it. A request without any of these is [`Principal::Public`].
     pub const fn credentials() -> Self {
@@ -99,6 +100,18 @@ impl Scope {
                 stable(value.as_bytes(), || Cow::Borrowed("a valid sign of who is calling"))
             }
             Kind::Shared => Ok(Principal::Shared),
+        }
+    }
+
+    /// The fields that say who is asking: a proxy on the way must not be told to remove them.
+    pub(crate) fn fields(&self) -> &[HeaderName] {
+        static CREDENTIALS: [HeaderName; 2] = [AUTHORIZATION, HeaderName::from_static("x-api-key")];
+        static COOKIES: [HeaderName; 1] = [COOKIE];
+        match &self.0 {
+            Kind::Credentials => &CREDENTIALS,
+            Kind::Header(name) => std::slice::from_ref(name),
+            Kind::Cookie(_) => &COOKIES,
+            Kind::Closure(_) | Kind::Shared => &[],
         }
     }
 
@@ -248,7 +261,12 @@ fn credentials(headers: &HeaderMap, key: &Key) -> Result<Principal, ScopeError> 
     let fleeting = match authorization {
         Authorization::Stable { .. } => false,
         Authorization::Fleeting => true,
-        Authorization::None => headers.get_all(COOKIE).iter().any(|line| !trim(line.as_bytes()).is_empty()),
+        Authorization::None => {
+            let said = |name| headers.get_all(name).iter().any(|line| !trim(line.as_bytes()).is_empty());
+            said(COOKIE)
+                || (headers.keys().any(is_foreign)
+                    && FOREIGN.iter().any(|name| said(HeaderName::from_static(name))))
+        }
     };
     if fleeting && !key.is_strong() {
         return Err(ScopeError::WeakKey);
@@ -269,6 +287,15 @@ fn credentials(headers: &HeaderMap, key: &Key) -> Result<Principal, ScopeError> 
         digest.update(bytes);
     }
     Ok(Principal::Bound(digest.finalize().into()))
+}
+
+/// Fields by which some services know their callers. What they hold is not known here, so nothing is bound to
+/// them; but where one is sent the endpoint is not public, and a key that others may choose too would show them
+/// its answer.
+const FOREIGN: [&str; 5] = ["x-auth-token", "x-access-token", "api-key", "x-session-token", "x-session-id"];
+
+fn is_foreign(name: &HeaderName) -> bool {
+    FOREIGN.contains(&name.as_str())
 }
 
 /// What an `Authorization` field says about its sender between two tries.

@@ -58,7 +58,14 @@ impl HttpBody for Whole {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.len() as u64)
+        let length = self.bytes.len() as u64;
+        if self.trailers.is_none() {
+            return SizeHint::with_exact(length);
+        }
+        // HTTP/1.1 has room for trailers only where it is not told the length (RFC 9112, section 7.1.2).
+        let mut hint = SizeHint::new();
+        hint.set_lower(length);
+        hint
     }
 }
 

@@ -2,12 +2,14 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::request::Parts;
+use http::{HeaderMap, HeaderName, Method};
 
 use super::asker::{Asker, Rejection};
 use super::claim::Claiming;
 use crate::fingerprint::{BodyHasher, RequestHead};
 use crate::identity::Secret;
 use crate::key::{Key, KeyFormat};
+use crate::policy::headers::{IDEMPOTENCY_ATTEMPT, IDEMPOTENCY_FENCE};
 use crate::policy::{HeaderRules, Policy, Requirement};
 use crate::problem::{Code, Problem};
 use crate::record::{ClaimId, Timestamp};
@@ -40,7 +42,7 @@ pub enum Admission {
 pub fn admit(route: &Policy, parts: &mut Parts) -> Admission {
     let behind_another = HeaderRules::clean_request(&mut parts.headers);
     let policy = parts.extensions.get::<Policy>().unwrap_or(route);
-    if !policy.methods.contains(&parts.method) || parts.extensions.get::<Bypass>().is_some() {
+    if !guards(policy, &parts.method) || parts.extensions.get::<Bypass>().is_some() {
         return Admission::Bypass;
     }
     match head(policy, parts, behind_another) {
@@ -50,13 +52,30 @@ pub fn admit(route: &Policy, parts: &mut Parts) -> Admission {
     }
 }
 
+/// Methods are case-sensitive (RFC 9110, section 9.1), but many applications take `patch`, which some clients
+/// send, for PATCH: a name that differs in nothing else is guarded as well.
+fn guards(policy: &Policy, method: &Method) -> bool {
+    policy.methods.contains(method)
+        || policy.methods.iter().any(|guarded| guarded.as_str().eq_ignore_ascii_case(method.as_str()))
+}
+
+/// The first of `fields` that a `Connection` field names: a hop on the way would remove it.
+fn nominated<'a>(
+    headers: &HeaderMap,
+    fields: impl IntoIterator<Item = &'a HeaderName>,
+) -> Option<&'a HeaderName> {
+    if !headers.contains_key(CONNECTION) {
+        return None;
+    }
+    fields.into_iter().find(|field| HeaderRules::names_in_connection(headers, field))
+}
+
 fn head(policy: &Policy, parts: &Parts, behind_another: bool) -> Result<Option<Buffering>, Rejection> {
     let headers = &parts.headers;
-    if headers.contains_key(CONNECTION) && HeaderRules::names_in_connection(headers, &policy.key.field) {
-        let problem = Problem::new(Code::KeyInvalid).with_detail(format!(
-            "The Connection header names {}, so a proxy would remove it.",
-            policy.key.field
-        ));
+    let named =
+        |field: &HeaderName| format!("The Connection header names {field}, so a proxy would remove it.");
+    if let Some(field) = nominated(headers, [&policy.key.field]) {
+        let problem = Problem::new(Code::KeyInvalid).with_detail(named(field));
         return Err(Asker::new(policy, headers).reject(problem));
     }
     let key = match policy.key.parse(headers) {
@@ -75,6 +94,13 @@ fn head(policy: &Policy, parts: &Parts, behind_another: bool) -> Result<Option<B
     let mut asker = Asker::new(policy, headers);
     asker.key = Some(key.clone());
     asker.behind_another = behind_another;
+    // The application must see what was judged here, and the fence that tells an older run from a newer one.
+    if let Some(field) = nominated(headers, &[IDEMPOTENCY_ATTEMPT, IDEMPOTENCY_FENCE]) {
+        return Err(asker.reject(Problem::new(Code::KeyInvalid).with_detail(named(field))));
+    }
+    if let Some(field) = nominated(headers, policy.scope.fields()) {
+        return Err(asker.reject(Problem::new(Code::PrincipalMissing).with_detail(named(field))));
+    }
     let principal = policy.scope.principal(parts, &key).map_err(|error| {
         let code = match error {
             ScopeError::Missing { .. } => Code::PrincipalMissing,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ORIGIN};
+use http::header::{ACCEPT, ORIGIN, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use uuid::Uuid;
 
@@ -105,6 +105,9 @@ impl Asker {
         };
         let age = record.view.now.since(record.view.changed);
         let mut headers = self.policy.headers.replay(response, self.origin.as_ref(), age);
+        if let Some(trailers) = &response.trailers {
+            announce(trailers, &mut headers);
+        }
         self.decorate(&mut headers);
         Ok(Replay {
             status: response.status,
@@ -122,6 +125,14 @@ impl Asker {
         {
             headers.append(PREFERENCE_APPLIED, value);
         }
+    }
+}
+
+/// Names the trailer fields to come (RFC 9110, section 6.6.2): HTTP/1.1 servers send no others.
+fn announce(trailers: &HeaderMap, headers: &mut HeaderMap) {
+    let names: Vec<&str> = trailers.keys().map(HeaderName::as_str).collect();
+    if let Ok(names) = HeaderValue::try_from(names.join(", ")) {
+        headers.insert(TRAILER, names);
     }
 }
 

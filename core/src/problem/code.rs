@@ -219,12 +219,14 @@ impl Code {
                 status: StatusCode::CONFLICT,
                 retry: Retry::Reconcile,
                 title: "The outcome of the request is unknown",
-                detail: "The run of this request ended without an answer, and it may have taken effect. It is \
-                         not run again until that is settled: find out whether it took effect before you send \
-                         it with a new key.",
+                detail: "No answer of this request's run is known: it broke off, or it is still running after its \
+                         time. It may have taken effect, or may yet. It is not run again until that is settled: \
+                         find out what became of it before you send it with a new key.",
                 what_to_do: "Find out whether the operation took effect: read the resource, or ask the \
-                             service's operator, who settles it with `semel keys resolve`. Only if it did not, \
-                             send it with a new key. After it was settled, the same key works again.",
+                             service's operator, who settles it with `semel keys resolve`. Look again after the \
+                             longest time such an operation takes: it may still be running. Only if it did not \
+                             take effect and cannot any more, send it with a new key. After it was settled, the \
+                             same key works again.",
             },
             Self::ReplayUnavailable => Facts {
                 name: "replay-unavailable",

@@ -89,8 +89,8 @@ impl Problem {
         match recovery {
             Recovery::Hold => problem,
             Recovery::Takeover => problem.with_retry(Retry::SameKey).with_detail(
-                "The run of this request ended without an answer, and it may have taken effect. The same \
-                 request with the same key runs it again once its lease is over.",
+                "No answer of this request's run is known, and it may have taken effect. The same request with \
+                 the same key runs it again once its lease is over.",
             ),
         }
     }

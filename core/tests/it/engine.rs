@@ -20,6 +20,7 @@ use semel_core::record::{
     ClaimId, Completion, Fence, NotKept, Record, RecordView, Recovery, State, StoredBody, StoredResponse,
     Timestamp,
 };
+use semel_core::scope::Scope;
 use semel_core::store::{
     Acquired, Begin, Begun, Differs, Lease, ReleaseAs, Settled, StoreError, StoreErrorKind,
 };
@@ -210,6 +211,50 @@ fn a_head_is_judged_before_its_body() {
     own_rules.extensions.insert(policy(|p| p.body_limit(3)));
     let Admission::Buffer(mut buffering) = admit(&policy(|p| p), &mut own_rules) else { panic!("guarded") };
     assert!(!buffering.chunk(BODY), "the request's own limit");
+}
+
+// A client that named the fence in `Connection` once had the next hop remove it, and an application that takes
+// a request without one for unguarded could not tell an older run from a newer.
+#[test]
+fn a_connection_field_may_not_name_what_the_application_has_to_see() {
+    let tenants = policy(|p| p.scope(Scope::header("x-tenant".parse().unwrap())));
+    let cookies = policy(|p| p.scope(Scope::cookie("session")));
+    let credentials = policy(|p| p);
+    for (policy, named, code) in [
+        (&credentials, "Idempotency-Fence", "key-invalid"),
+        (&credentials, "keep-alive, idempotency-attempt", "key-invalid"),
+        (&credentials, "Authorization", "principal-missing"),
+        (&credentials, "x-api-key", "principal-missing"),
+        (&tenants, "X-Tenant", "principal-missing"),
+        (&cookies, "Cookie", "principal-missing"),
+    ] {
+        let lines = [
+            ("idempotency-key", "\"8e03978e-40d5-43e8-bc93-6894a57f9324\""),
+            ("x-tenant", "t"),
+            ("cookie", "session=s"),
+            ("connection", named),
+        ];
+        let (status, said, _) = told(claim(policy, &mut parts(&lines)).unwrap_err());
+        assert_eq!((status, said.as_str()), (400, code), "{named}");
+    }
+    assert!(
+        claim(&credentials, &mut parts(&[("idempotency-key", "k"), ("connection", "close, x-y")])).is_ok()
+    );
+}
+
+// `fetch(url, { method: "patch" })` sends `patch`, which many applications take for PATCH: it ran twice.
+#[test]
+fn a_method_that_differs_in_case_alone_is_guarded() {
+    for method in ["POST", "post", "Patch", "patch"] {
+        let mut parts = keyed();
+        parts.method = method.parse().unwrap();
+        assert!(matches!(admit(&policy(|p| p), &mut parts), Admission::Buffer(_)), "{method}");
+    }
+    for method in ["GET", "PUT", "PATCHY"] {
+        let mut parts = keyed();
+        parts.method = method.parse().unwrap();
+        assert!(matches!(admit(&policy(|p| p), &mut parts), Admission::Bypass), "{method}");
+    }
 }
 
 trait V7 {

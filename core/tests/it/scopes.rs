@@ -75,6 +75,14 @@ fn credentials_decide_whom_a_key_is_bound_to_and_how_strong_it_must_be() {
         (&[(auth, "Bearer")], Is::Public, Is::Public),
         (&[(auth, "Bearer  "), ("cookie", "s=1")], Is::Weak, Is::Public),
         (&[(api, "")], Is::Public, Is::Public),
+        // Two users of a service that knows them by a field of its own once shared `order-1`.
+        (&[("x-auth-token", "a")], Is::Weak, Is::Public),
+        (&[("api-key", "a")], Is::Weak, Is::Public),
+        (&[("x-access-token", "a")], Is::Weak, Is::Public),
+        (&[("x-session-token", "a")], Is::Weak, Is::Public),
+        (&[("x-session-id", "a")], Is::Weak, Is::Public),
+        (&[("x-auth-token", " ")], Is::Public, Is::Public),
+        (&[(auth, "Bearer t"), ("x-session-id", "a")], Is::Bound, Is::Bound),
         // Which of two the application believes is unknown.
         (&[(auth, "Bearer t"), (auth, "Bearer t")], Is::Ambiguous, Is::Ambiguous),
         (&[(auth, "Bearer t"), (auth, "Digest u")], Is::Ambiguous, Is::Ambiguous),

@@ -54,7 +54,7 @@ impl Guard {
 
     fn inspect(&mut self, buf: &mut ReadBuf<'_>, start: usize) {
         let Err(Refused { at, in_head }) = self.framing.feed(&buf.filled()[start..]) else { return };
-        tracing::debug!("ambiguous request refused");
+        tracing::info!("a request that two parsers could read in two ways was refused");
         buf.set_filled(start + at);
         self.refused = Some(if in_head { NO_HEAD } else { b"" });
         self.end(buf);

@@ -50,6 +50,29 @@ async fn a_retry_gets_the_first_answer_and_the_application_one_request() {
     assert_eq!(client.ask(get("/")).await.text(), "made");
 }
 
+/// HTTP/1.1 sends trailers only behind chunks and only those that were announced: a guarded answer once lost them.
+#[tokio::test]
+async fn trailers_of_a_guarded_answer_reach_its_client_and_its_retry() {
+    let upstream = Upstream::start(|_| {
+        Act::Answer(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+              2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n"
+                .to_vec(),
+        )
+    })
+    .await
+    .unwrap();
+    let (gateway, _running, _) = guarded(&upstream.url(), |_| {});
+    for replayed in [None, Some("true")] {
+        let ask = order(KEY, "{}").replace("Host:", "TE: trailers\r\nConnection: TE\r\nHost:");
+        let answer = Client::connect(gateway).await.ask(ask).await;
+        assert_eq!(answer.one("idempotency-replayed"), replayed);
+        assert_eq!(answer.text(), "ok");
+        assert_eq!(answer.trailers, [("x-sum".into(), "7".into())], "replayed: {replayed:?}");
+    }
+    assert_eq!(upstream.count(), 1);
+}
+
 #[tokio::test]
 async fn parallel_duplicates_run_once() {
     let upstream = Upstream::answering("made").await.unwrap();
