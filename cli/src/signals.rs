@@ -19,6 +19,24 @@ pub(crate) fn graceful() -> Result<impl Future<Output = ()> + Send, Fault> {
     })
 }
 
+/// Ready when standard input ends: whoever holds its other end, as a pipe, has closed it or is gone.
+///
+/// A thread of its own waits for it, which the end of the program does not wait for.
+pub(crate) fn stdin_ended() -> Result<impl Future<Output = ()> + Send, Fault> {
+    let (ended, wait) = tokio::sync::oneshot::channel();
+    let read = move || {
+        // An error is an end, too.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = ended.send(());
+    };
+    let spawned = std::thread::Builder::new().name("semel-stdin".to_owned()).spawn(read);
+    spawned.map_err(|error| Fault::system("cannot start a thread", &error))?;
+    Ok(async move {
+        let _ = wait.await;
+        tracing::info!("ending gracefully: standard input has ended");
+    })
+}
+
 /// The signals that ask a program to end.
 #[cfg(unix)]
 pub(crate) struct Signals {

@@ -38,7 +38,7 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
 /// `3m 12s`: the two largest units that say something.
 pub(crate) fn show_duration(duration: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
-    if duration < Duration::from_secs(1) {
+    if duration < Duration::from_secs(1) && !duration.is_zero() {
         return format!("{}ms", duration.as_millis());
     }
     let mut left = duration.as_secs();
@@ -50,7 +50,7 @@ pub(crate) fn show_duration(duration: Duration) -> String {
         }
         left %= length;
     }
-    words.join(" ")
+    if words.is_empty() { "0s".to_owned() } else { words.join(" ") }
 }
 
 /// `1 MiB`, `512 B`.
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn durations_are_shown_in_two_units_at_most() {
         for (seconds, text) in [
-            (0, "0ms"),
+            (0, "0s"),
             (1, "1s"),
             (59, "59s"),
             (60, "1m"),

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::address::address;
+
 /// Start a small order service with Semel in front of it, and print what to try
 ///
 /// The service, the proxy and a SQLite file in a temporary folder run until Ctrl-C. Kill the proxy while an order
@@ -19,7 +21,7 @@ pub(crate) struct DemoArgs {
     pub(crate) script: bool,
 
     /// Where the proxy listens; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS", value_parser = address)]
     pub(crate) listen: SocketAddr,
 
     /// A folder for the SQLite file and the proxy's log; it stays [default: a temporary one, removed at the end]

@@ -1,9 +1,12 @@
 //! `semel keys`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
 use semel_core::record::State;
+
+use crate::units::duration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,7 +20,7 @@ Examples:
   It was done: a retry gets this answer.
     semel keys resolve 4be1c09a --applied --status 201 --header 'Location: /orders/7' --body-file answer.json
 
-  It was not done: the next retry runs.
+  It was not done and is not being done any more: the next retry runs.
     semel keys resolve 4be1c09a --not-applied
 
 The proxy may be running on the same file meanwhile.";
@@ -29,7 +32,7 @@ The proxy may be running on the same file meanwhile.";
 ///
 /// With --json each command writes one JSON document.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_long_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct KeysArgs {
     #[command(subcommand)]
     pub(crate) command: KeysCommand,
@@ -99,16 +102,19 @@ pub(crate) struct ResolveArgs {
     /// It was done: it will never run again
     ///
     /// A retry gets the answer that --status, --header and --body-file say; without --status it is told that the
-    /// answer is not available. The answer is kept for 24 hours, the record for 7 days.
+    /// answer is not available. The answer is kept for --keep-bodies, the record for --keep-records.
     #[arg(long)]
     pub(crate) applied: bool,
 
     /// It was not done: the next equal request runs
+    ///
+    /// A run that took longer than the proxy's --max-run is unknown too, and may STILL be going on in a live proxy: the
+    /// next retry then runs beside it. Make sure that the application is not at work on it any more.
     #[arg(long)]
     pub(crate) not_applied: bool,
 
-    /// Status of the answer that a retry gets
-    #[arg(long, value_name = "CODE", requires = "applied")]
+    /// Status of the answer that a retry gets, 200 to 599
+    #[arg(long, value_name = "CODE", requires = "applied", value_parser = status)]
     pub(crate) status: Option<http::StatusCode>,
 
     /// A field of that answer; may be repeated
@@ -118,6 +124,14 @@ pub(crate) struct ResolveArgs {
     /// A file with the body of that answer
     #[arg(long, value_name = "PATH", requires = "status")]
     pub(crate) body_file: Option<PathBuf>,
+
+    /// How long that body can be replayed: as the proxy has it
+    #[arg(long, env = "SEMEL_KEEP_BODIES", default_value = "24h", value_name = "TIME", value_parser = duration)]
+    pub(crate) keep_bodies: Duration,
+
+    /// How long the key stays used: as the proxy has it
+    #[arg(long, env = "SEMEL_KEEP_RECORDS", default_value = "7d", value_name = "TIME", value_parser = duration)]
+    pub(crate) keep_records: Duration,
 
     /// Only if the record still has this fence, as `keys show` said
     #[arg(long, value_name = "N")]
@@ -165,6 +179,15 @@ pub(crate) struct Which {
     /// Method and path, where the proxy runs with --endpoint-scope
     #[arg(long, value_name = "'POST /PATH'", requires = "key", help_heading = "By key")]
     pub(crate) endpoint: Option<String>,
+}
+
+/// Informational answers end nothing, and numbers from 600 on mean nothing (RFC 9110, section 15): a proxy could not
+/// send them, and the record is settled for good.
+fn status(text: &str) -> Result<http::StatusCode, String> {
+    let number = text.parse().ok().filter(|number| (200..600).contains(number));
+    number
+        .and_then(|number| http::StatusCode::from_u16(number).ok())
+        .ok_or_else(|| "write the status of a final answer, a number from 200 to 599".to_owned())
 }
 
 fn state(text: &str) -> Result<State, String> {

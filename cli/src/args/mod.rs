@@ -1,5 +1,6 @@
 //! The command line as data: every flag is defined once, with its help, its default and its variable.
 
+mod address;
 mod demo;
 mod keys;
 mod proxy;
@@ -9,12 +10,11 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::exit::Exit;
 
+pub(crate) use address::AdminAddress;
 pub(crate) use demo::DemoArgs;
 pub(crate) use keys::{DeleteArgs, KeysArgs, KeysCommand, ListArgs, ResolveArgs, ShowArgs, StoreArgs, Which};
 
-pub(crate) use proxy::{
-    AdminAddress, FingerprintArg, ForwardedArg, HostArg, KeyFormatArg, LogFormat, ProxyArgs, ScopeArg,
-};
+pub(crate) use proxy::{FingerprintArg, ForwardedArg, HostArg, KeyFormatArg, LogFormat, ProxyArgs, ScopeArg};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -28,7 +28,7 @@ const STYLES: Styles = Styles::styled()
 /// gets the answer of the first instead of a second run.
 #[derive(Debug, Parser)]
 #[command(name = "semel", version, max_term_width = 100, styles = STYLES, after_long_help = after_help())]
-#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -10,6 +10,7 @@ use semel_core::fingerprint::Pointer;
 use semel_core::policy::Keep;
 use semel_core::record::Recovery;
 
+use super::address::{AdminAddress, address};
 use crate::units::{duration, size};
 
 const EXAMPLES: &str = "\
@@ -30,7 +31,8 @@ After a crash:
   A run that ended without an answer is unknown and is not repeated (--recovery hold):
     semel keys list --state unknown
 
-Durations are written 500ms, 30s, 10m, 1h 30m or 7d, and sizes 1MiB, 512KiB or 4096.
+Durations are written 500ms, 30s, 10m, 1h 30m or 7d, and sizes 4096, 512KiB, 1MiB or 1MB:
+KiB and MiB are 1,024 and 1,048,576 bytes, kB and MB are 1,000 and 1,000,000.
 Each flag has a variable: --wait is SEMEL_WAIT. A flag wins over its variable.
 The log goes to standard error and is filtered by SEMEL_LOG or RUST_LOG, such as semel=debug.";
 
@@ -47,12 +49,13 @@ pub(crate) struct ProxyArgs {
     #[arg(long, env = "SEMEL_UPSTREAM", value_name = "URL", help_heading = "Where")]
     pub(crate) upstream: String,
 
-    /// Where clients connect; port 0 takes a free one
+    /// Where clients connect, such as 127.0.0.1:8080 or [::]:80; port 0 takes a free one
     #[arg(
         long,
         env = "SEMEL_LISTEN",
         default_value = "127.0.0.1:8080",
         value_name = "ADDRESS",
+        value_parser = address,
         help_heading = "Where"
     )]
     pub(crate) listen: SocketAddr,
@@ -88,6 +91,7 @@ pub(crate) struct ProxyArgs {
         default_value = "POST,PATCH",
         value_delimiter = ',',
         value_name = "METHOD,…",
+        value_parser = method,
         help_heading = "Keys"
     )]
     pub(crate) methods: Vec<http::Method>,
@@ -186,11 +190,19 @@ pub(crate) struct ProxyArgs {
     #[arg(long, env = "SEMEL_KEEP_RECORDS", default_value = "7d", value_name = "TIME", value_parser = duration, help_heading = "Answers")]
     pub(crate) keep_records: Duration,
 
+    /// Keep the Set-Cookie fields of answers, and send them with a replay
+    ///
+    /// For logins and whatever else begins a session by a cookie: without it a retry gets the answer and no session. With
+    /// it, cookies (often credentials) are in the store, and a late retry sets again what was set when the request ran,
+    /// for instance a session that has ended since.
+    #[arg(long, env = "SEMEL_KEEP_SET_COOKIE", value_parser = BoolishValueParser::new(), help_heading = "Answers")]
+    pub(crate) keep_set_cookie: bool,
+
     /// The largest body of an answer that is kept; larger ones pass, and a retry gets 409
     #[arg(long, env = "SEMEL_CAPTURE_LIMIT", default_value = "1MiB", value_name = "SIZE", value_parser = size, help_heading = "Answers")]
     pub(crate) capture_limit: usize,
 
-    /// The largest body of a guarded request; larger ones get 413
+    /// The largest body of a guarded request, in bytes, MB (1,000,000) or MiB (1,048,576); larger ones get 413
     #[arg(long, env = "SEMEL_BODY_LIMIT", default_value = "1MiB", value_name = "SIZE", value_parser = size, help_heading = "Limits")]
     pub(crate) body_limit: usize,
 
@@ -256,24 +268,10 @@ pub(crate) struct ProxyArgs {
         help_heading = "Process"
     )]
     pub(crate) log_format: LogFormat,
-}
 
-/// An address, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AdminAddress {
-    Off,
-    At(SocketAddr),
-}
-
-impl std::str::FromStr for AdminAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self::Off),
-            address => address.parse().map(Self::At).map_err(|_| "write host:port or off".to_owned()),
-        }
-    }
+    /// End gracefully when standard input ends, as it does when whoever started this program and holds it is gone
+    #[arg(long, env = "SEMEL_END_WITH_STDIN", value_parser = BoolishValueParser::new(), hide = true)]
+    pub(crate) end_with_stdin: bool,
 }
 
 /// Who a key belongs to.
@@ -339,6 +337,14 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+/// Any token is a method; that one is missing between two commas is a slip.
+fn method(text: &str) -> Result<http::Method, String> {
+    let token = text.trim();
+    token
+        .parse()
+        .map_err(|_| "write methods with one comma between two of them, such as POST,PATCH".to_owned())
 }
 
 fn recovery(text: &str) -> Result<Recovery, String> {

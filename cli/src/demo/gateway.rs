@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
 use crate::exit::{Exit, Fault};
@@ -28,6 +28,8 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Gateway {
     child: Child,
+    /// It ends when this is closed, so that it does not outlive a demo that was killed.
+    hold: Option<ChildStdin>,
     pub(super) address: SocketAddr,
 }
 
@@ -73,8 +75,14 @@ impl Plan {
         let mut command = self.command();
         command.args(["proxy", "--upstream", &self.upstream, "--store", &self.store(), "--admin", "off"]);
         command.args(["--listen", &listen.to_string(), "--lease", &format!("{}ms", self.lease.as_millis())]);
-        command.args(["--workers", "2"]).stdout(Stdio::piped()).stderr(log_file);
+        command
+            .args(["--workers", "2", "--end-with-stdin"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log_file);
         let mut child = command.spawn().map_err(fault)?;
+        // Taken out of the child, which closes it as soon as somebody waits for its end.
+        let hold = child.stdin.take();
         let first_line = async {
             let mut lines = BufReader::new(child.stdout.take()?).lines();
             let line = lines.next_line().await.ok()??;
@@ -83,7 +91,7 @@ impl Plan {
             line.split_once("listening on http://")?.1.parse().ok()
         };
         if let Ok(Some(address)) = timeout(PATIENCE, first_line).await {
-            return Ok(Gateway { child, address });
+            return Ok(Gateway { child, hold, address });
         }
         let exit = match timeout(Duration::from_secs(1), child.wait()).await {
             Ok(Ok(status)) => status.code().and_then(Exit::from_code),
@@ -125,8 +133,9 @@ impl Gateway {
         let _ = self.child.wait().await;
     }
 
-    /// Lets it end by the signal that it got with this program, or ends it.
+    /// Lets it end gracefully, or ends it.
     pub(super) async fn end(mut self) {
+        drop(self.hold.take());
         if timeout(Duration::from_secs(2), self.gone()).await.is_err() {
             // It is gone already if this fails.
             let _ = self.child.kill().await;

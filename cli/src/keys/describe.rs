@@ -114,6 +114,9 @@ fn to_the_second(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs().max(1))
 }
 
+/// What `unknown` does and does not say.
+const NO_ANSWER: &str = "no answer is known: the run broke off, or is still going on past --max-run";
+
 /// One record in full.
 pub(super) fn page(view: &RecordView) -> String {
     let ago = |instant: Timestamp| {
@@ -133,6 +136,11 @@ pub(super) fn page(view: &RecordView) -> String {
         ("state", format!("{}{}", view.state.as_str(), if view.is_stale() { " (stale)" } else { "" })),
         ("a retry gets", retry_gets(view)),
         ("answer", answer(view)),
+    ];
+    if view.state == State::Unknown {
+        lines.push(("why", NO_ANSWER.to_owned()));
+    }
+    lines.extend([
         (
             "belongs to",
             if view.principal.is_some() { "one caller" } else { "nobody in particular" }.to_owned(),
@@ -143,7 +151,7 @@ pub(super) fn page(view: &RecordView) -> String {
         ("fingerprint", view.settings.to_string()),
         ("created", ago(view.created)),
         ("changed", ago(view.changed)),
-    ];
+    ]);
     if let Some(until) = view.lease_until {
         lines.push(("lease until", ahead(until)));
     }

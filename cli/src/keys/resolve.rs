@@ -21,15 +21,21 @@ struct Outcome {
     record: Document,
 }
 
+/// To release a record stops nothing.
+const STILL_RUNNING: &str = "\
+note: a run that took longer than --max-run may STILL be going on in a live proxy; the next retry runs beside it
+";
+
 pub(super) async fn run(args: ResolveArgs) -> Result<Exit, Fault> {
     let verdict = verdict(&args)?;
+    let retention = retention(&args)?;
     let store = super::open(&args.store)?;
     let before = find(&store, &args.which).await?;
     let resolution = Resolution {
         op: random_id()?,
         expect: args.expect_fence.and_then(|fence| Fence::new(fence.get())),
         verdict,
-        retention: Retention::default(),
+        retention,
     };
     let (resolved, view) = match store.resolve(&before.id, &resolution).await? {
         Resolved::Applied(view) => (true, view),
@@ -41,12 +47,12 @@ pub(super) async fn run(args: ResolveArgs) -> Result<Exit, Fault> {
     if args.store.json {
         out::json(&Outcome { resolved, record: Document::from(&*view) })?;
     } else if resolved {
-        out::print(format!(
-            "resolved: {} is {} now\na retry gets {}\n",
-            short(&view),
-            view.state.as_str(),
-            retry_gets(&view)
-        ))?;
+        let said = [short(&view), view.state.as_str().to_owned(), retry_gets(&view)];
+        let [record, state, gets] = said;
+        out::print(format!("resolved: {record} is {state} now\na retry gets {gets}\n"))?;
+        if args.not_applied {
+            out::print(STILL_RUNNING)?;
+        }
     }
     if resolved {
         return Ok(Exit::Ok);
@@ -63,6 +69,17 @@ pub(super) async fn run(args: ResolveArgs) -> Result<Exit, Fault> {
     ))
 }
 
+/// As the proxy that made the record would have kept it.
+fn retention(args: &ResolveArgs) -> Result<Retention, Fault> {
+    let retention = Retention { body: args.keep_bodies, record: args.keep_records, ..Retention::default() };
+    if retention.record < retention.body {
+        return Err(Fault::usage(
+            "--keep-records is shorter than --keep-bodies: a body cannot outlive its record",
+        ));
+    }
+    Ok(retention)
+}
+
 fn verdict(args: &ResolveArgs) -> Result<Verdict, Fault> {
     if args.not_applied {
         return Ok(Verdict::NotApplied);
@@ -74,6 +91,13 @@ fn verdict(args: &ResolveArgs) -> Result<Verdict, Fault> {
         })?,
         None => Vec::new(),
     };
+    // RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5.
+    if matches!(status.as_u16(), 204 | 205 | 304) && !body.is_empty() {
+        return Err(Fault::usage(format!(
+            "--body-file: an answer with status {} has no body",
+            status.as_u16()
+        )));
+    }
     let mut headers = HeaderMap::new();
     for line in &args.header {
         let (name, value) = header(line)?;

@@ -43,7 +43,7 @@ async fn serve(
         builder = builder.max_per_peer(most.get());
     }
     let idempotency = builder.build().map_err(|error| build_fault(&error))?;
-    let signals = signals::graceful()?;
+    let shutdown = shutdown(args)?;
     let facts = banner::Facts {
         listen: gateway.local_addr(),
         admin: gateway.admin_addr(),
@@ -53,12 +53,27 @@ async fn serve(
         policy: idempotency.policy(),
     };
     out::print(banner::text(&facts))?;
-    let stopped = gateway.run_guarded(idempotency, signals).await.map_err(|error| gateway_fault(&error))?;
+    let stopped = gateway.run_guarded(idempotency, shutdown).await.map_err(|error| gateway_fault(&error))?;
     if stopped.aborted > 0 {
         tracing::warn!(connections = stopped.aborted, "cut at the end of --drain");
     }
     tracing::info!("stopped");
     Ok(Exit::Ok)
+}
+
+/// What asks for a graceful end.
+fn shutdown(args: &ProxyArgs) -> Result<impl Future<Output = ()> + Send + use<>, Fault> {
+    let signal = signals::graceful()?;
+    let stdin = if args.end_with_stdin { Some(signals::stdin_ended()?) } else { None };
+    Ok(async move {
+        let mut signal = Box::pin(signal);
+        let Some(stdin) = stdin else { return signal.await };
+        tokio::select! {
+            () = &mut signal => {}
+            // Signals are still heard: two of them end it at once.
+            () = stdin => drop(tokio::spawn(signal)),
+        }
+    })
 }
 
 fn build_fault(error: &BuildError) -> Fault {

@@ -3,13 +3,14 @@
 use http::StatusCode;
 use semel_core::fingerprint::{BodyMode, FingerprintSettings, HostMode};
 use semel_core::key::KeyFormat;
-use semel_core::policy::PolicyBuilder;
+use semel_core::policy::{HeaderRules, PolicyBuilder};
 use semel_core::record::Retention;
 use semel_core::scope::Scope;
 use semel_gateway::{ForwardedPolicy, GatewayConfig, HostPolicy, UpstreamUrl};
 
 use crate::args::{AdminAddress, FingerprintArg, ForwardedArg, HostArg, KeyFormatArg, ProxyArgs, ScopeArg};
 use crate::exit::Fault;
+use crate::units::show_duration;
 use crate::upstream;
 
 /// The rules, checked against each other.
@@ -33,6 +34,9 @@ pub(super) fn policy(args: &ProxyArgs, url: &UpstreamUrl) -> Result<PolicyBuilde
         .wait(args.wait)
         .prefer_wait(args.prefer_wait)
         .broken_status(StatusCode::BAD_GATEWAY);
+    let mut headers = HeaderRules::default();
+    headers.keep_set_cookie = args.keep_set_cookie;
+    policy = policy.header_rules(headers);
     if args.require_key {
         policy = policy.require_key();
     }
@@ -106,7 +110,8 @@ pub(super) fn gateway_flags(text: &str) -> String {
     text.replace("timeouts.response", "--upstream-timeout").replace("timeouts.connect", "--connect-timeout")
 }
 
-/// Names the flags where the library names its settings: `max_run` is `--max-run`.
+/// Names the flags where the library names its settings, and writes durations as flags take them: `max_run` (86400s)
+/// is `--max-run` (1d).
 pub(super) fn as_flags(text: &str) -> String {
     let renamed = |setting: &str| match setting {
         "retention.body" => "--keep-bodies".to_owned(),
@@ -119,7 +124,20 @@ pub(super) fn as_flags(text: &str) -> String {
         said.push_str(&renamed(setting));
         said.push_str(parts.next().unwrap_or_default());
     }
-    said
+    let words: Vec<String> = said.split(' ').map(readable).collect();
+    words.join(" ")
+}
+
+/// A duration within its parentheses or before its colon; every other word as it is, and a duration that takes more
+/// than two units, too.
+fn readable(word: &str) -> String {
+    let bare = word.trim_matches(|mark| "():,".contains(mark));
+    let duration = humantime::parse_duration(bare).ok();
+    let shown = duration.map(|duration| (duration, show_duration(duration)));
+    match shown {
+        Some((exact, shown)) if humantime::parse_duration(&shown) == Ok(exact) => word.replace(bare, &shown),
+        _ => word.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -134,5 +152,20 @@ mod tests {
         );
         assert_eq!(as_flags("`retention.record` is short"), "--keep-records is short");
         assert_eq!(as_flags("nothing to name"), "nothing to name");
+    }
+
+    // "0ns" and "86400s" are what the library's debug output says of durations.
+    #[test]
+    fn durations_are_written_as_flags_take_them() {
+        for (library, said) in [
+            (
+                "`lease` is 0ns: it has to be at least 100ms, or",
+                "--lease is 0s: it has to be at least 100ms, or",
+            ),
+            ("`a` (3600s) is shorter than `b` (86400s): raise", "--a (1h) is shorter than --b (1d): raise"),
+            ("`a` (90061s) of 36 characters", "--a (90061s) of 36 characters"),
+        ] {
+            assert_eq!(as_flags(library), said);
+        }
     }
 }

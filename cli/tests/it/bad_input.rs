@@ -13,7 +13,10 @@ const REFUSED: &[(&[&str], i32, &[&str])] = &[
     (&["proxy", "--upstream", UP, "--lese", "30s"], 2, &["--lese", "--lease"]),
     (&["proxy", "--upstream", UP, "--lease", "30"], 2, &["--lease", "30s"]),
     (&["proxy", "--upstream", UP, "--body-limit", "lots"], 2, &["--body-limit", "1MiB"]),
-    (&["proxy", "--upstream", UP, "--listen", "8080"], 2, &["--listen"]),
+    (&["proxy", "--upstream", UP, "--listen", "8080"], 2, &["--listen", "127.0.0.1:8080"]),
+    (&["demo", "--listen", "shop.example:80"], 2, &["--listen", "127.0.0.1:8080"]),
+    (&["proxy", "--upstream", UP, "--methods", "POST,,PATCH"], 2, &["--methods", "POST,PATCH"]),
+    (&["proxy", "--upstream", UP, "--lease", "0s"], 3, &["--lease is 0s:"]),
     (&["proxy", "--upstream", UP, "--admin", "no"], 2, &["--admin", "off"]),
     (&["proxy", "--upstream", UP, "--scope", "tenant"], 2, &["--scope", "header:NAME"]),
     (&["proxy", "--upstream", UP, "--recovery", "retry"], 2, &["--recovery", "hold"]),
@@ -32,7 +35,7 @@ const REFUSED: &[(&[&str], i32, &[&str])] = &[
     (&["proxy", "--upstream", UP, "--store", "semel.db"], 3, &["--store", "sqlite:"]),
     (&["proxy", "--upstream", UP, "--max-run", "5s"], 3, &["--max-run", "--lease"]),
     (&["proxy", "--upstream", UP, "--methods", "GET"], 3, &["--methods", "GET"]),
-    (&["proxy", "--upstream", UP, "--keep-records", "1h"], 3, &["--keep-records", "--keep-bodies"]),
+    (&["proxy", "--upstream", UP, "--keep-records", "1h"], 3, &["--keep-records (1h)", "--keep-bodies (1d)"]),
     (&["proxy", "--upstream", UP, "--upstream-timeout", "0"], 3, &["--upstream-timeout"]),
     (&["proxy", "--upstream", UP, "--connect-timeout", "0"], 3, &["--connect-timeout"]),
     (&["proxy", "--upstream", UP, "--listen", "192.0.2.1:0"], 3, &["--listen", "192.0.2.1"]),
@@ -47,6 +50,15 @@ const REFUSED: &[(&[&str], i32, &[&str])] = &[
     (&["keys", "resolve", "abcdef"], 2, &["--applied", "--not-applied"]),
     (&["keys", "resolve", "abcdef", "--applied", "--not-applied"], 2, &["--applied"]),
     (&["keys", "resolve", "abcdef", "--applied", "--header", "A: b"], 2, &["--status"]),
+    (&["keys", "resolve", "abcdef", "--applied", "--status", "100"], 2, &["--status", "200 to 599"]),
+    (&["keys", "resolve", "abcdef", "--applied", "--status", "199"], 2, &["200 to 599"]),
+    (&["keys", "resolve", "abcdef", "--applied", "--status", "600"], 2, &["200 to 599"]),
+    (&["keys", "resolve", "abcdef", "--applied", "--status", "999"], 2, &["200 to 599"]),
+    (
+        &["keys", "resolve", "abcdef", "--applied", "--keep-records", "1h"],
+        2,
+        &["--keep-records", "--keep-bodies"],
+    ),
 ];
 
 #[tokio::test]
@@ -180,6 +192,9 @@ async fn help_and_version_are_answers() {
         &["proxy", "--help"],
         &["keys", "resolve", "--help"],
         &["demo", "-h"],
+        &["help"],
+        &["help", "proxy"],
+        &["keys", "help", "resolve"],
     ] {
         let ended = folder.run(args).await;
         assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{args:?}");
@@ -189,8 +204,14 @@ async fn help_and_version_are_answers() {
     for code in ["0  ", "1  ", "2  ", "3  ", "4  ", "5  ", "6  ", "130  "] {
         assert!(help.contains(code), "{help}");
     }
+    let help = folder.run(&["help", "keys", "resolve"]).await.out;
+    assert!(help.split_whitespace().collect::<Vec<_>>().join(" ").contains("STILL be going on"), "{help}");
     let help = folder.run(&["proxy", "--help"]).await.out;
-    for word in ["[default: 30s]", "SEMEL_WAIT", "Examples:", "semel keys list --state unknown"] {
+    assert_eq!(help, folder.run(&["help", "proxy"]).await.out);
+    assert!(!help.contains("end-with-stdin"), "{help}");
+    for word in
+        ["[default: 30s]", "SEMEL_WAIT", "Examples:", "semel keys list --state unknown", "MB (1,000,000)"]
+    {
         assert!(help.contains(word), "{word}: {help}");
     }
 }

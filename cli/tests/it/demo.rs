@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::time::timeout;
 
-use crate::support::{Folder, PATIENCE, ask, end, order};
+use crate::support::{Folder, PATIENCE, ask, end, order, until};
 
 #[tokio::test]
 async fn the_script_makes_each_order_once() {
@@ -66,6 +66,25 @@ async fn the_demo_comes_back_after_a_kill_and_ends_on_a_signal() {
     let again = folder.run(&["demo", "--script", "--dir", "files"]).await;
     assert_eq!(again.code, 3, "{again:?}");
     assert!(again.err.contains("--dir"), "{}", again.err);
+}
+
+/// A proxy that nobody knows of goes on holding its port and its file.
+#[tokio::test]
+async fn the_proxy_does_not_outlive_a_demo_that_was_killed() {
+    let folder = Folder::new();
+    let mut command = folder.semel();
+    command.args(["demo", "--dir", "files"]).stdout(Stdio::piped());
+    let mut demo = command.spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let address: std::net::SocketAddr = loop {
+        let line = timeout(PATIENCE, lines.next_line()).await.expect("in time").unwrap().expect("a line");
+        if let Some(rest) = line.strip_prefix("listening on http://") {
+            break rest.split_whitespace().next().unwrap().parse().unwrap();
+        }
+    };
+    assert_eq!(ask(address, order("k", "", r#"{"item":"book"}"#)).await.status(), 201);
+    demo.kill().await.unwrap();
+    until("the proxy is gone", async || tokio::net::TcpStream::connect(address).await.is_err()).await;
 }
 
 #[tokio::test]

@@ -125,6 +125,44 @@ async fn what_somebody_resolves_as_applied_is_replayed() {
     assert!(again.err.contains("is completed"), "{}", again.err);
 }
 
+/// Whoever releases a record of a run that only took long has two runs: that is said where it is done.
+#[tokio::test]
+async fn a_run_past_its_longest_goes_on_beside_the_retry_that_was_let_through_and_that_is_said() {
+    let upstream = shop().await;
+    let folder = Folder::new();
+    let flags = ["--lease", "1s", "--max-run", "1s"];
+    let proxy = Proxy::start(&folder, &upstream.url(), &flags).await;
+    let hanging = order("k", "X-Hang: 1\r\n", "{}");
+    assert!(proxy.ask(&hanging).await.status() >= 500);
+    let url = upstream.url();
+    let which = ["--key", "k", "--upstream", &url];
+    let shown = folder.run(&[&["keys", "show"], &which[..]].concat()).await.out;
+    assert!(shown.contains("unknown") && shown.contains("still going on past --max-run"), "{shown}");
+
+    let resolved = folder.run(&[&["keys", "resolve", "--not-applied"], &which[..]].concat()).await;
+    assert_eq!(resolved.code, 0, "{resolved:?}");
+    assert!(resolved.out.contains("STILL be going on") && resolved.out.contains("beside it"), "{resolved:?}");
+    assert_eq!(proxy.ask(order("k", "", "{}")).await.status(), 201);
+    assert_eq!(upstream.count(), 2);
+}
+
+/// Settled with a status that cannot be sent, a record is stuck for its whole life.
+#[tokio::test]
+async fn a_body_is_refused_where_its_status_has_none() {
+    let upstream = shop().await;
+    let folder = Folder::new();
+    let proxy = Proxy::start(&folder, &upstream.url(), &[]).await;
+    let url = upstream.url();
+    proxy.ask(order("k", "X-Break: 1\r\n", "{}")).await;
+    std::fs::write(folder.path().join("body"), "made").unwrap();
+    let args = ["keys", "resolve", "--key", "k", "--upstream", &url, "--applied", "--status", "204"];
+    let refused = folder.run(&[&args[..], &["--body-file", "body"]].concat()).await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.err.contains("--body-file"), "{refused:?}");
+    assert_eq!(folder.run(&args).await.code, 0);
+    assert_eq!(proxy.ask(order("k", "X-Break: 1\r\n", "{}")).await.status(), 204);
+}
+
 /// Deleting a live record lets its request run a second time: nobody does that by a slip.
 #[tokio::test]
 async fn delete_needs_force_for_what_may_have_happened() {

@@ -94,6 +94,30 @@ async fn endpoint_scope_makes_the_same_key_another() {
     assert_eq!(folder.run(&args).await.code, 0);
 }
 
+/// A replayed login without its cookie has no session; with it, it is opted into.
+#[tokio::test]
+async fn cookies_are_replayed_only_where_somebody_said_so() {
+    let upstream = Upstream::start(|_| {
+        let login =
+            "HTTP/1.1 200 OK\r\nSet-Cookie: sid=1\r\nSet-Cookie: theme=2\r\nContent-Length: 0\r\n\r\n";
+        Act::Answer(login.into())
+    })
+    .await
+    .unwrap();
+    for (flags, replayed) in [(&[][..], &[][..]), (&["--keep-set-cookie"], &["sid=1", "theme=2"])] {
+        let folder = Folder::new();
+        let proxy = Proxy::start(&folder, &upstream.url(), flags).await;
+        let cookies = async || {
+            let answer = proxy.ask(order("k", "", "{}")).await;
+            let fields = answer.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
+            fields.map(|(_, value)| value.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(cookies().await, ["sid=1", "theme=2"], "{flags:?}");
+        assert_eq!(cookies().await, replayed, "{flags:?}");
+    }
+    assert_eq!(upstream.count(), 2);
+}
+
 #[tokio::test]
 async fn limits_and_rules_reach_the_engine() {
     let upstream = Upstream::start(|request| {
