@@ -95,6 +95,7 @@
 //!
 //! [`Full`]: semel_core::store::StoreErrorKind::Full
 
+mod answer;
 mod builder;
 mod clock;
 mod error;

@@ -25,6 +25,7 @@ pub(crate) struct Script {
     hash: String,
 }
 
+const FIRST: &str = include_str!("lua/look_first.lua");
 const RECORD: &str = include_str!("lua/record.lua");
 const QUOTA: &str = include_str!("lua/quota.lua");
 const SETTLE: &str = include_str!("lua/settle.lua");
@@ -35,16 +36,20 @@ const EVEN_WHEN_FULL: &str = "#!lua flags=allow-oom\n";
 
 static SCRIPTS: LazyLock<Vec<(Step, Script)>> = LazyLock::new(|| {
     [
-        (Step::Begin, [RECORD, QUOTA, include_str!("lua/begin.lua")].concat()),
-        (Step::Complete, settling(include_str!("lua/complete.lua"))),
-        (Step::Release, settling(include_str!("lua/release.lua"))),
-        (Step::Abandon, settling(include_str!("lua/abandon.lua"))),
-        (Step::Renew, settling(include_str!("lua/renew.lua"))),
-        (Step::Note, [RECORD, include_str!("lua/note.lua")].concat()),
-        (Step::Look, [RECORD, include_str!("lua/look.lua")].concat()),
-        (Step::Resolve, settling(include_str!("lua/resolve.lua"))),
-        (Step::Delete, settling(include_str!("lua/delete.lua"))),
-        (Step::Sweep, settling(include_str!("lua/sweep.lua"))),
+        (
+            Step::Begin,
+            [FIRST, include_str!("lua/begin_first.lua"), RECORD, QUOTA, include_str!("lua/begin.lua")]
+                .concat(),
+        ),
+        (Step::Complete, settling(include_str!("lua/complete_first.lua"), include_str!("lua/complete.lua"))),
+        (Step::Release, settling("", include_str!("lua/release.lua"))),
+        (Step::Abandon, settling("", include_str!("lua/abandon.lua"))),
+        (Step::Renew, settling("", include_str!("lua/renew.lua"))),
+        (Step::Note, [FIRST, RECORD, include_str!("lua/note.lua")].concat()),
+        (Step::Look, [FIRST, RECORD, include_str!("lua/look.lua")].concat()),
+        (Step::Resolve, settling("", include_str!("lua/resolve.lua"))),
+        (Step::Delete, settling("", include_str!("lua/delete.lua"))),
+        (Step::Sweep, settling("", include_str!("lua/sweep.lua"))),
         (Step::Probe, include_str!("lua/probe.lua").to_owned()),
     ]
     .map(|(step, source)| {
@@ -54,8 +59,8 @@ static SCRIPTS: LazyLock<Vec<(Step, Script)>> = LazyLock::new(|| {
     .into()
 });
 
-fn settling(step: &str) -> String {
-    [EVEN_WHEN_FULL, RECORD, QUOTA, SETTLE, step].concat()
+fn settling(fast: &str, step: &str) -> String {
+    [EVEN_WHEN_FULL, FIRST, fast, RECORD, QUOTA, SETTLE, step].concat()
 }
 
 /// Commands that load every script.

@@ -6,27 +6,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 use semel_core::record::{
-    ClaimId, Completion, Fence, NotKept, Record, RecordId, RecordView, Retention, StoredBody, Timestamp,
-    codec,
+    ClaimId, Completion, Fence, NotKept, Record, RecordId, RecordView, Retention, Timestamp, codec,
 };
 use semel_core::store::{
     Acquired, Begin, Begun, Delete, Deleted, Differs, Lease, LeaseRef, ReleaseAs, ReleaseBy, Resolution,
     Resolved, Settled, StoreError, StoreErrorKind, Verdict,
 };
 
+use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::error::{error, failed, undecodable_blob, unexpected};
 use crate::keys::Keys;
 use crate::link::{Link, Server};
-use crate::row::{self, Place, Row, Seal};
+use crate::row::{self, Place, Row};
 use crate::scripts::{Call, Step};
 
-/// A blob up to this size is a part of its record: one key, one command. Beyond it, Lua would cost more than a key.
-const INLINE: usize = 1024;
 /// A body up to this size comes with the claim's answer; a larger one is fetched by a second round trip, outside Lua.
 const HANDED_OUT: usize = 16 * 1024;
-/// How long a staged answer waits for its completion, which is right behind it on the same connection.
-const STAGED_FOR: Duration = Duration::from_hours(1);
 /// At most so many renewals in one write.
 const BATCH: usize = 256;
 /// How often an answer is looked for that is not where its record says: it was replaced between two reads.
@@ -494,64 +490,6 @@ impl Steps {
             return Err(error(StoreErrorKind::TooLarge, message));
         }
         Ok(answer)
-    }
-}
-
-/// A completion as it is written.
-struct Answer {
-    blob: Vec<u8>,
-    status: u16,
-    body_bytes: Option<u64>,
-    /// Names it beside its record until the completion takes it: a repeat never writes over what was taken.
-    nonce: u64,
-    /// Without its body, for want of room: goes the way of small ones.
-    is_bare: bool,
-}
-
-impl Answer {
-    fn new(completion: &Completion) -> Self {
-        let response = completion.response.as_ref();
-        let body_bytes = response.and_then(|response| match &response.body {
-            StoredBody::Kept(body) => Some(body.len() as u64),
-            StoredBody::NotKept(_) => None,
-        });
-        let status = response.map_or(0, |response| response.status.as_u16());
-        Self { blob: codec::encode(completion), status, body_bytes, nonce: fastrand::u64(..), is_bare: false }
-    }
-
-    fn bare(completion: &Completion) -> Self {
-        Self { is_bare: true, ..Self::new(&codec::without_body(completion, NotKept::NoRoom)) }
-    }
-
-    fn body_bytes(&self) -> u64 {
-        self.body_bytes.unwrap_or(0)
-    }
-
-    fn is_inline(&self) -> bool {
-        self.is_bare || self.blob.len() <= INLINE
-    }
-
-    fn seal(&self) -> Seal {
-        let mut seal = Seal::default();
-        let length = seal.len().min(self.blob.len());
-        seal[..length].copy_from_slice(&self.blob[..length]);
-        seal
-    }
-
-    /// The command that writes it beside the record, where nobody reads it yet and where it does not stay.
-    fn stage(&self, keys: &Keys, id: &RecordId) -> Option<Cmd> {
-        (!self.is_inline()).then(|| {
-            let mut cmd = redis::cmd("SET");
-            cmd.arg(keys.staged(id, self.nonce)).arg(&self.blob[..]).arg("PX").arg(row::millis(STAGED_FOR));
-            cmd
-        })
-    }
-
-    fn put(&self, call: Call, keep: &Retention) -> Call {
-        let call = call.arg(if self.is_inline() { "i" } else { "k" });
-        let call = call.number(self.status).number(self.body_bytes());
-        let call = if self.is_inline() { call.arg(&self.blob[..]) } else { call.arg(self.seal()) };
-        call.maybe(self.body_bytes.map(|_| row::millis(keep.body))).number(row::millis(keep.record))
     }
 }
 

@@ -1,19 +1,7 @@
--- A record as one string, and the clock it is judged by. Every step begins with this file.
---
--- The layout is described in record.rs. Numbers pass through Lua's doubles, so each stays below 2^53: instants in
--- milliseconds, and fences in microseconds until the year 2255.
---
--- KEYS[1] is the record. ARGV[1] is what a test adds to the server's clock, in milliseconds, else 0.
+-- A record as one string, in the layout that row.rs describes.
 
 local LAYOUT = '>Bc1c1c1c1c1c1c1c1I4I8c16c16I8I8I8I8I8I8I8I2I8c8c32c32I4I4'
-local HEAD = 199
-local DAY = 86400000
 local STATES = { I = true, U = true, C = true, R = true }
-
-local offset = tonumber(ARGV[1])
-local time = redis.call('TIME')
-local micros = time[1] * 1000000 + time[2] + offset * 1000
-local now = math.floor(micros / 1000)
 
 local function damaged()
   error({ err = 'SEMELDATA a record is damaged, or of a newer version' })
@@ -41,7 +29,6 @@ end
 
 -- The record, or nil with the last fence that is remembered and what is left of one whose life is over.
 local function find()
-  local raw = redis.call('GET', KEYS[1])
   if not raw then return nil, 0 end
   if #raw == 10 and raw:byte(1) == 1 and raw:byte(2) == 84 then
     return nil, (struct.unpack('>I8', raw, 3))

@@ -140,7 +140,9 @@ impl Proxy {
         let here = Arc::clone(&shared);
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", port)).unwrap());
+                let client = client.unwrap();
+                // The server is gone before its clients notice.
+                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
                 client.set_nodelay(true).unwrap();
                 server.set_nodelay(true).unwrap();
                 here.connections.fetch_add(1, Ordering::SeqCst);
