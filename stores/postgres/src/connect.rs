@@ -54,6 +54,8 @@ pub(crate) fn configured(
             ("default_transaction_isolation", "read committed".to_owned()),
             ("search_path", "pg_catalog".to_owned()),
             ("jit", "off".to_owned()),
+            // Planning takes longer than what is planned.
+            ("plan_cache_mode", "force_generic_plan".to_owned()),
             // Every statement names its records. A plan made while the table was small must not read all of it when
             // it has grown, nor take its rows in another order than that of the ids.
             ("enable_seqscan", "off".to_owned()),

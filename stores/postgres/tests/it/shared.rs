@@ -296,3 +296,32 @@ fn a_step_that_is_refused_leaves_its_batch_alone() {
         assert_eq!(schema.number("SELECT count(*) FROM {s}.record").await, 63);
     });
 }
+
+// Connections that belong to the runtime of a busy handler answer its heartbeats when the lease is over.
+#[test]
+fn a_runtime_that_is_busy_holds_up_nobody_else() {
+    if !crate::support::available() {
+        return;
+    }
+    let schema = Schema::new();
+    let (give, opened) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let builder = schema.builder();
+    let busy = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = Arc::new(builder.open().await.unwrap());
+            let lease = claimed(&store, 1).await.as_ref();
+            give.send((store, lease)).unwrap();
+            // A handler that computes and never yields.
+            let _ = ended.recv();
+        });
+    });
+    let (store, lease) = opened.recv().unwrap();
+    let renewed = crate::support::wait_for(async {
+        tokio::time::timeout(PATIENCE, store.renew(&[lease], Duration::from_hours(2))).await
+    });
+    drop(end);
+    busy.join().unwrap();
+    assert_eq!(renewed.expect("held up").unwrap(), [Settled::Applied]);
+}
