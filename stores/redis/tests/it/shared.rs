@@ -167,13 +167,17 @@ fn what_does_not_decode_is_never_absent() {
         let prefix = Prefix::new();
         let store = open(&prefix).await;
         let mut redis = raw();
-        for n in 0..7 {
+        for n in 0..8 {
             let lease = claimed(&store, n).await;
-            if n < 2 {
-                let settled = store.complete(lease, &answer(vec![1; 5000]), &Retention::default()).await;
+            if n < 2 || n == 7 {
+                let bytes = vec![n.to_be_bytes()[3]; 5000];
+                let settled = store.complete(lease, &answer(bytes), &Retention::default()).await;
                 assert_eq!(settled.unwrap(), Settled::Applied);
             }
         }
+        // Somebody else's answer, whole.
+        let other: Vec<u8> = redis.get(key(&prefix, 0) + ":a").unwrap();
+        let () = redis.set(key(&prefix, 7) + ":a", other).unwrap();
         let () = redis.del(key(&prefix, 0) + ":a").unwrap();
         let () = redis.setrange(key(&prefix, 1) + ":a", 2000, "flipped").unwrap();
         let () = redis.set(key(&prefix, 2), "").unwrap();
@@ -182,7 +186,7 @@ fn what_does_not_decode_is_never_absent() {
         let () = redis.del(key(&prefix, 5)).unwrap();
         let () = redis.hset(key(&prefix, 5), "a", "hash").unwrap();
         let () = redis.setrange(key(&prefix, 6), 1, "X").unwrap();
-        for n in 0..7 {
+        for n in 0..8 {
             let begun = store.begin(&ask(n)).await;
             let error = match begun {
                 Err(error) => error,
@@ -190,7 +194,7 @@ fn what_does_not_decode_is_never_absent() {
                 Ok(other) => panic!("record {n}: {other:?}"),
             };
             assert_eq!(error.kind(), StoreErrorKind::Undecodable, "record {n}: {error}");
-            if n > 1 {
+            if (2..7).contains(&n) {
                 assert_eq!(store.inspect(&id(n)).await.unwrap_err().kind(), StoreErrorKind::Undecodable);
             }
         }
