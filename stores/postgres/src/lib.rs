@@ -67,6 +67,11 @@
 //!
 //! * A claim with a quota counts the records of its principal. Without an index that reads the whole table: where
 //!   quotas are used, `CREATE INDEX CONCURRENTLY ON semel.record (principal)`.
+//! * A claim of a record that is released, over, or a takeover whose lease is over takes two round trips, and a third
+//!   one if it met others in a batch. All else takes one.
+//! * A claim of a new key that waits for another one of the same key, which then fails, has a lease that is shorter by
+//!   its wait.
+//! * Behind a pooler there are no batches.
 //! * A deleted record is emptied at once, and its row removed by a sweep a minute later.
 //! * This crate speaks no TLS: `sslmode=require` is refused. Use a socket, a private network, or a local proxy.
 

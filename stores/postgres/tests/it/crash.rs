@@ -208,3 +208,28 @@ fn callers_who_meet_share_a_commit() {
         assert!(commits < 640, "{commits} commits for 640 pairs");
     });
 }
+
+// Batches over several rows that two processes take in other orders wait for each other until the server kills one.
+#[test]
+fn heartbeats_of_the_same_leases_do_not_wait_for_each_other() {
+    private(async || {
+        let Some(server) = Server::start(&["fsync=off"]).await else { return };
+        let open = async || Arc::new(PostgresStore::open(server.url()).await.unwrap());
+        let stores = [open().await, open().await];
+        let mut leases = Vec::new();
+        for key in 0..64 {
+            leases.push(crate::support::claimed(&stores[0], key).await.as_ref());
+        }
+        let mut beats = JoinSet::new();
+        for n in 0..32 {
+            let (store, mut leases) = (Arc::clone(&stores[n % 2]), leases.clone());
+            fastrand::shuffle(&mut leases);
+            beats.spawn(async move { store.renew(&leases, Duration::from_hours(2)).await.unwrap() });
+        }
+        while let Some(settled) = beats.join_next().await {
+            assert!(settled.unwrap().iter().all(|settled| *settled == Settled::Applied));
+        }
+        let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+        assert_eq!(crate::support::number_at(&server.url(), deadlocks).await, 0);
+    });
+}

@@ -49,31 +49,6 @@ async fn drain(claims: &mut JoinSet<(u32, Begun)>) {
     assert_eq!(granted, held);
 }
 
-// Batches over several rows that two processes take in other orders wait for each other until the server kills one.
-#[test]
-fn heartbeats_of_the_same_leases_do_not_wait_for_each_other() {
-    test(async || {
-        let schema = Schema::new();
-        let stores = [Arc::new(schema.open().await), Arc::new(schema.open().await)];
-        let mut leases = Vec::new();
-        for key in 0..64 {
-            leases.push(claimed(&stores[0], key).await.as_ref());
-        }
-        let mut beats = JoinSet::new();
-        for n in 0..32 {
-            let (store, mut leases) = (Arc::clone(&stores[n % 2]), leases.clone());
-            fastrand::shuffle(&mut leases);
-            beats.spawn(async move { store.renew(&leases, Duration::from_hours(2)).await.unwrap() });
-        }
-        while let Some(settled) = beats.join_next().await {
-            assert!(settled.unwrap().iter().all(|settled| *settled == Settled::Applied));
-        }
-        let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
-        // Counted for the whole database, on which only these tests run.
-        assert_eq!(schema.number(deadlocks).await, 0);
-    });
-}
-
 // A waiter of one gateway whose original runs at another must not wait for its next look.
 #[test]
 fn a_change_wakes_those_who_wait_at_another_gateway() {
