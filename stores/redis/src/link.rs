@@ -225,21 +225,21 @@ struct Keeper {
 impl Keeper {
     async fn run(self) {
         for number in 1.. {
-            self.until_lost().await;
-            if !self.connect_again(number).await {
+            if !self.until_lost().await || !self.connect_again(number).await {
                 return;
             }
         }
     }
 
-    async fn until_lost(&self) {
+    /// Answers whether anybody still wants a connection.
+    async fn until_lost(&self) -> bool {
         loop {
             tokio::select! {
                 () = self.trouble.noticed.notified() => {}
-                () = self.line.closed() => return,
+                () = self.line.closed() => return false,
             }
             if !self.is_alive().await {
-                return;
+                return true;
             }
         }
     }
