@@ -28,9 +28,9 @@ const REFUSED: &[(&[&str], i32, &[&str])] = &[
     (&["proxy", "--upstream", "https://shop.example"], 3, &["--upstream", "https", "h2c://"]),
     (&["proxy", "--upstream", "http://u:p@shop.example"], 3, &["--upstream", "user name"]),
     (
-        &["proxy", "--upstream", UP, "--store", "postgres://u:hunter2@db"],
+        &["proxy", "--upstream", UP, "--store", "mysql://u:hunter2@db"],
         3,
-        &["--store", "postgres", "sqlite:PATH"],
+        &["--store", "mysql", "sqlite:PATH"],
     ),
     (&["proxy", "--upstream", UP, "--store", "semel.db"], 3, &["--store", "sqlite:"]),
     (&["proxy", "--upstream", UP, "--max-run", "5s"], 3, &["--max-run", "--lease"]),
