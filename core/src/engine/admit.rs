@@ -55,8 +55,10 @@ pub fn admit(route: &Policy, parts: &mut Parts) -> Admission {
 /// Methods are case-sensitive (RFC 9110, section 9.1), but many applications take `patch`, which some clients
 /// send, for PATCH: a name that differs in nothing else is guarded as well.
 fn guards(policy: &Policy, method: &Method) -> bool {
+    let name = method.as_str();
     policy.methods.contains(method)
-        || policy.methods.iter().any(|guarded| guarded.as_str().eq_ignore_ascii_case(method.as_str()))
+        || (name.bytes().any(|letter| letter.is_ascii_lowercase())
+            && policy.methods.iter().any(|guarded| guarded.as_str().eq_ignore_ascii_case(name)))
 }
 
 /// The first of `fields` that a `Connection` field names: a hop on the way would remove it.
