@@ -81,10 +81,8 @@ fn failed<B: RequestBody>(error: &UpstreamError, accept: Option<HeaderValue>) ->
         UpstreamErrorKind::RequestBodyTimeout => blank(error, StatusCode::REQUEST_TIMEOUT),
         UpstreamErrorKind::Overloaded => blank(error, StatusCode::SERVICE_UNAVAILABLE),
         UpstreamErrorKind::Unsupported => blank(error, StatusCode::NOT_IMPLEMENTED),
-        UpstreamErrorKind::ResponseTimeout | UpstreamErrorKind::BodyTimeout => {
-            blank(error, StatusCode::GATEWAY_TIMEOUT)
-        }
-        _ => blank(error, StatusCode::BAD_GATEWAY),
+        // As core says for a run that ended so.
+        _ => blank(error, error.failure().kind.status()),
     };
     response.extensions_mut().insert(error.failure());
     response
