@@ -1,5 +1,6 @@
 //! Servers, fault proxies and awkward upstreams for Semel's own tests.
 
+pub mod cable;
 pub mod client;
 pub mod faulty;
 pub mod program;

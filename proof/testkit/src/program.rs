@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 
 use crate::client::in_time;
 
-/// The program of this build. It is built first, unless `cargo xtask test` has done so.
+/// The program of this build, with every store. It is built first, unless `cargo xtask test` has done so.
 ///
 /// # Errors
 ///
@@ -40,7 +40,8 @@ fn build() -> io::Result<PathBuf> {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = std::process::Command::new(cargo)
-        .args(["build", "--quiet", "--package", "semel-cli", "--bin", "semel", "--profile", profile])
+        .args(["build", "--quiet", "--package", "semel-cli", "--bin", "semel", "--all-features"])
+        .args(["--profile", profile])
         .arg("--target-dir")
         .arg(folder.parent().ok_or_else(strange)?)
         .current_dir(env!("CARGO_MANIFEST_DIR"))

@@ -1,9 +1,11 @@
 //! A server of a test's own, from the same binaries: to be killed, or set up otherwise.
 
+use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use semel_testkit::cable::Cable;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tempfile::TempDir;
@@ -195,6 +197,15 @@ impl Drop for Bouncer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A cable to a server, and the URL of the cable's end.
+pub(crate) fn through(url: &str) -> (Cable, String) {
+    let server: PgConnectOptions = url.parse().unwrap();
+    let mut addresses = (server.get_host(), server.get_port()).to_socket_addrs().unwrap();
+    let cable = Cable::to(addresses.next().unwrap()).unwrap();
+    let url = server.host("127.0.0.1").port(cable.address().port()).to_url_lossy();
+    (cable, url.to_string())
 }
 
 fn is_root() -> bool {

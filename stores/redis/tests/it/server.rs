@@ -1,10 +1,8 @@
-//! Servers of one's own, to be stopped, filled and misconfigured; and a proxy that counts, swallows and cuts.
+//! Servers of one's own, to be stopped, filled and misconfigured.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -111,119 +109,4 @@ fn launch(folder: &TempDir, port: u16, settings: &[String]) -> Child {
     ]);
     command.current_dir(folder.path()).arg("--dir").arg(folder.path());
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-/// A proxy before a server.
-pub(crate) struct Proxy {
-    pub(crate) port: u16,
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    /// How often the talk turned from the server's side to the client's.
-    turns: AtomicUsize,
-    /// Connections made.
-    connections: AtomicUsize,
-    /// Answers go nowhere, and nothing else does either.
-    silent: AtomicBool,
-    /// The next answer is swallowed, and its connection cut.
-    lose_next: AtomicBool,
-    open: Mutex<Vec<TcpStream>>,
-}
-
-impl Proxy {
-    pub(crate) fn before(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let own = listener.local_addr().unwrap().port();
-        let shared = Arc::<Shared>::default();
-        let here = Arc::clone(&shared);
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let client = client.unwrap();
-                // The server is gone before its clients notice.
-                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
-                client.set_nodelay(true).unwrap();
-                server.set_nodelay(true).unwrap();
-                here.connections.fetch_add(1, Ordering::SeqCst);
-                here.open.lock().unwrap().push(client.try_clone().unwrap());
-                here.relay(&client, &server);
-            }
-        });
-        Self { port: own, shared }
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
-    }
-
-    /// Round trips since this was last asked.
-    pub(crate) fn trips(&self) -> usize {
-        self.shared.turns.swap(0, Ordering::SeqCst)
-    }
-
-    pub(crate) fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::SeqCst)
-    }
-
-    /// From now on connections that are open say nothing, as behind a cable that was cut.
-    pub(crate) fn silence(&self) {
-        self.shared.silent.store(true, Ordering::SeqCst);
-    }
-
-    /// New connections are as good as ever.
-    pub(crate) fn heal(&self) {
-        self.shared.silent.store(false, Ordering::SeqCst);
-    }
-
-    pub(crate) fn lose_next_answer(&self) {
-        self.shared.lose_next.store(true, Ordering::SeqCst);
-    }
-}
-
-impl Shared {
-    fn relay(self: &Arc<Self>, client: &TcpStream, server: &TcpStream) {
-        // Whether the last bytes were the server's.
-        let answered = Arc::new(AtomicBool::new(true));
-        let dead = Arc::new(AtomicBool::new(false));
-        for upward in [true, false] {
-            let (mut from, mut to) = if upward { (client, server) } else { (server, client) }.clone_both();
-            let (shared, answered, dead) = (Arc::clone(self), Arc::clone(&answered), Arc::clone(&dead));
-            std::thread::spawn(move || {
-                let mut bytes = vec![0; 1 << 20];
-                while let Ok(count @ 1..) = from.read(&mut bytes) {
-                    if shared.silent.load(Ordering::SeqCst) {
-                        dead.store(true, Ordering::SeqCst);
-                    }
-                    if dead.load(Ordering::SeqCst) {
-                        continue;
-                    }
-                    if upward && answered.swap(false, Ordering::SeqCst) {
-                        shared.turns.fetch_add(1, Ordering::SeqCst);
-                    }
-                    if !upward {
-                        answered.store(true, Ordering::SeqCst);
-                        if shared.lose_next.swap(false, Ordering::SeqCst) {
-                            break;
-                        }
-                    }
-                    if to.write_all(&bytes[..count]).is_err() {
-                        break;
-                    }
-                }
-                let _closed = from.shutdown(std::net::Shutdown::Both);
-                let _closed = to.shutdown(std::net::Shutdown::Both);
-            });
-        }
-    }
-}
-
-trait CloneBoth {
-    fn clone_both(self) -> (TcpStream, TcpStream);
-}
-
-impl CloneBoth for (&TcpStream, &TcpStream) {
-    fn clone_both(self) -> (TcpStream, TcpStream) {
-        (self.0.try_clone().unwrap(), self.1.try_clone().unwrap())
-    }
 }
