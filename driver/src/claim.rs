@@ -279,5 +279,6 @@ const fn never_applied(kind: StoreErrorKind) -> bool {
             | StoreErrorKind::Undecodable
             | StoreErrorKind::NewerSchema
             | StoreErrorKind::Config
+            | StoreErrorKind::NotOpen
     )
 }

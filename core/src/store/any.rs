@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Begin, Begun, Capabilities, Delete, Deleted, LeaseRef, Page, Query, ReleaseAs, ReleaseBy, Resolution,
-    Resolved, Settled, Store, StoreError, Swept, Watch,
+    Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Page, Query, ReleaseAs, ReleaseBy,
+    Resolution, Resolved, Settled, Store, StoreError, Swept, Watch,
 };
 use crate::identity::Secret;
 use crate::record::{Completion, Record, RecordId, RecordView, Retention};
@@ -103,4 +103,5 @@ twin! {
     delete(id: &'a RecordId, which: Delete) -> Deleted;
     sweep(limit: usize) -> Swept;
     health() -> ();
+    examine() -> Vec<Finding>;
 }

@@ -5,6 +5,7 @@
 //! against any implementation.
 
 mod any;
+mod exam;
 
 use std::fmt;
 use std::future::Future;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use any::AnyStore;
+pub use exam::{Finding, Migrated, Migration, Severity};
 
 use crate::identity::Secret;
 use crate::record::{
@@ -142,6 +144,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Whether the store can take claims now: asks the backend.
     fn health(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What whoever runs the store should know: durability, eviction, replication, its schema and its room, each with
+    /// what to do about it. Asks the backend, for operators and not for requests. What the backend does not let the
+    /// store see is a finding, and no error. Default: nothing.
+    fn examine(&self) -> impl Future<Output = Result<Vec<Finding>, StoreError>> + Send {
+        async { Ok(Vec::new()) }
+    }
 
     /// What this store can do. Does not change while it is open.
     fn capabilities(&self) -> Capabilities;
@@ -519,6 +528,8 @@ pub enum StoreErrorKind {
     NewerSchema,
     /// The store's settings or its file are not usable as they are.
     Config,
+    /// The store is not open yet: nothing was sent anywhere.
+    NotOpen,
     /// Anything else. The step may or may not have taken effect.
     Internal,
 }

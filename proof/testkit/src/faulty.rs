@@ -11,7 +11,7 @@ use bytes::Bytes;
 use semel_core::identity::Secret;
 use semel_core::record::{Completion, Record, RecordId, RecordView, Retention};
 use semel_core::store::{
-    Begin, Begun, Capabilities, Delete, Deleted, LeaseRef, Page, Query, ReleaseAs, ReleaseBy, Resolution,
+    Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Page, Query, ReleaseAs, ReleaseBy, Resolution,
     Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Watch,
 };
 
@@ -308,6 +308,10 @@ impl<S: Store> Store for Faulty<S> {
 
     async fn health(&self) -> Result<(), StoreError> {
         self.step(Step::Other, |store| async move { store.health().await }).await
+    }
+
+    async fn examine(&self) -> Result<Vec<Finding>, StoreError> {
+        self.step(Step::Other, |store| async move { store.examine().await }).await
     }
 
     fn capabilities(&self) -> Capabilities {

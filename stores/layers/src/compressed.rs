@@ -258,5 +258,5 @@ impl Store for Compressed {
         self.inner.resolve(id, &Resolution { verdict, ..resolution.clone() }).await
     }
 
-    forward!(renew release abandon note watch inspect list delete sweep health capabilities secret);
+    forward!(renew release abandon note watch inspect list delete sweep health examine capabilities secret);
 }

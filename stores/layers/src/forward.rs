@@ -95,6 +95,11 @@ macro_rules! forward {
             self.inner.health().await
         }
     };
+    (@ examine) => {
+        async fn examine(&self) -> Result<Vec<semel_core::store::Finding>, StoreError> {
+            self.inner.examine().await
+        }
+    };
     (@ capabilities) => {
         fn capabilities(&self) -> semel_core::store::Capabilities {
             self.inner.capabilities()

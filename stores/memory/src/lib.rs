@@ -46,7 +46,7 @@ use bytes::Bytes;
 use semel_core::identity::Secret;
 use semel_core::record::{Completion, Record, RecordId, RecordView, Retention};
 use semel_core::store::{
-    Begin, Begun, Capabilities, Delete, Deleted, LeaseRef, Page, Query, ReleaseAs, ReleaseBy, Resolution,
+    Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Page, Query, ReleaseAs, ReleaseBy, Resolution,
     Resolved, Settled, Store, StoreError, Swept, Watch,
 };
 
@@ -168,6 +168,21 @@ impl Store for MemoryStore {
 
     async fn health(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn examine(&self) -> Result<Vec<Finding>, StoreError> {
+        Ok(vec![
+            Finding::warning(
+                "durability",
+                "records are in this process's memory: a restart forgets every key, and a retry then runs a second time",
+                "keep them in a durable store, such as sqlite:PATH",
+            ),
+            Finding::warning(
+                "sharing",
+                "no other process can use the same records: a duplicate at another one runs",
+                "run one process only, or use a store that is shared",
+            ),
+        ])
     }
 
     fn capabilities(&self) -> Capabilities {

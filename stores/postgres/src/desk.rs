@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use semel_core::identity::Secret;
-use semel_core::store::{StoreError, StoreErrorKind};
+use semel_core::store::{Migrated, StoreError, StoreErrorKind};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnectOptions;
 use tokio::runtime::Handle;
@@ -95,21 +95,33 @@ impl Desk {
     /// Opens the schema on the store's own thread.
     pub(crate) async fn open(&self, opening: Opening) -> Result<Secret, StoreError> {
         let connections = Arc::clone(&self.connections);
+        let work = self
+            .runtime
+            .spawn(async move { connections.patiently("open", connections.open_first(&opening)).await });
+        work.await.map_err(|_| closed())?
+    }
+
+    /// Brings the schema up to date on the store's own thread.
+    pub(crate) async fn migrate(&self, opening: Opening) -> Result<Migrated, StoreError> {
+        let connections = Arc::clone(&self.connections);
         let work = self.runtime.spawn(async move {
-            // Others may be migrating: they are waited for, for longer than for a step.
-            let within = connections.timeout.max(MIGRATION);
-            match tokio::time::timeout(within, connections.open_first(&opening)).await {
-                Ok(secret) => secret.map_err(|fault| connections.place.fault(fault)),
-                Err(_) => Err(connections
-                    .place
-                    .error(StoreErrorKind::Timeout, format!("not open within {} ms", within.as_millis()))),
-            }
+            connections.patiently("migrated", connections.migrate_first(&opening)).await
         });
         work.await.map_err(|_| closed())?
     }
 
     pub(crate) fn error(&self, kind: StoreErrorKind, what: &str) -> StoreError {
         self.connections.place.error(kind, what)
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.connections.place
+    }
+
+    /// The port of the URL; `None` for a socket in a folder.
+    pub(crate) fn port(&self) -> Option<u16> {
+        let options = &self.connections.options;
+        options.get_socket().is_none().then(|| options.get_port())
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -188,6 +200,28 @@ impl Connections {
         self.warm(&mut session).await?;
         self.give_back(session);
         Ok(secret)
+    }
+
+    async fn migrate_first(&self, opening: &Opening) -> Result<Migrated, Fault> {
+        let mut session = self.dial().await?;
+        let migrated = self.migrate(&mut session, opening).await?;
+        self.give_back(session);
+        Ok(migrated)
+    }
+
+    /// Others may be migrating: they are waited for, for longer than for a step.
+    async fn patiently<T>(
+        &self,
+        done: &str,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, StoreError> {
+        let within = self.timeout.max(MIGRATION);
+        match tokio::time::timeout(within, work).await {
+            Ok(answer) => answer.map_err(|fault| self.place.fault(fault)),
+            Err(_) => Err(self
+                .place
+                .error(StoreErrorKind::Timeout, format!("not {done} within {} ms", within.as_millis()))),
+        }
     }
 
     async fn session(&self) -> Result<Session, Fault> {

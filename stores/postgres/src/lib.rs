@@ -79,6 +79,7 @@ mod batch;
 mod connect;
 mod desk;
 mod error;
+mod exam;
 mod listen;
 mod migrate;
 mod operate;
@@ -95,12 +96,13 @@ use bytes::Bytes;
 use semel_core::identity::Secret;
 use semel_core::record::{Completion, NotKept, Record, RecordId, RecordView, Retention, codec};
 use semel_core::store::{
-    Begin, Begun, Capabilities, Delete, Deleted, LeaseRef, Page, Query, ReleaseAs, ReleaseBy, Resolution,
-    Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Verdict, Watch,
+    Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Migrated, Page, Query, ReleaseAs,
+    ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Verdict, Watch,
 };
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Semaphore;
 
-pub use migrate::Migration;
+pub use semel_core::store::Migration;
 pub use sql::Clock;
 
 use batch::Batches;
@@ -204,6 +206,56 @@ impl Builder {
     /// for a schema of a newer version, and `Unavailable` or `Timeout` for a server that cannot be reached or is
     /// read-only. Its text names the server and the database, and never the password.
     pub async fn open(self) -> Result<PostgresStore, StoreError> {
+        let Self { migrate, clock, max_body, connections, pooled, .. } = self;
+        let (desk, schema, listen) = self.desk()?;
+        let opening = Opening { schema: schema.clone(), clock, migrate, secret: self.secret };
+        let secret = desk.open(opening).await?;
+        let watchers = Arc::<Watchers>::default();
+        let mut capabilities = Capabilities::new(NAME);
+        capabilities.durable = true;
+        capabilities.shared = true;
+        capabilities.max_body = Some(max_body);
+        capabilities.notifies_across_processes = listen.is_some();
+        if let Some(options) = listen {
+            desk.spawn(listen::listen(options, schema.channel(), Arc::clone(&watchers)));
+        }
+        let lanes = connections.div_ceil(2);
+        let batched =
+            (!pooled).then(|| Batched { claims: Batches::new(lanes), completions: Batches::new(lanes) });
+        Ok(PostgresStore { desk, batched, watchers, schema, secret, capabilities })
+    }
+
+    /// The same, for a program that is not asynchronous, or not yet. Blocks, for 30 seconds at most.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub fn open_blocking(self) -> Result<PostgresStore, StoreError> {
+        blocking(|| self.open())
+    }
+
+    /// Makes the schema, or brings it up to date, and says what was done. Nothing else is written: neither a secret nor
+    /// a record.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open), but for the rights that only steps need.
+    pub async fn bring_up_to_date(self) -> Result<Migrated, StoreError> {
+        let (desk, schema, _) = self.desk()?;
+        desk.migrate(Opening { schema, clock: self.clock, migrate: true, secret: None }).await
+    }
+
+    /// The same, for a program that is not asynchronous. Blocks, for 30 seconds at most.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bring_up_to_date`](Self::bring_up_to_date).
+    pub fn bring_up_to_date_blocking(self) -> Result<Migrated, StoreError> {
+        blocking(|| self.bring_up_to_date())
+    }
+
+    /// A thread for a store with these settings, before it has connected to anything.
+    fn desk(&self) -> Result<(Desk, Schema, Option<PgConnectOptions>), StoreError> {
         let config = |message: String| Err(StoreError::new(NAME, StoreErrorKind::Config, message));
         if self.max_body > LARGEST_BODY {
             return config(format!("bodies of {} bytes do not fit: at most {LARGEST_BODY}", self.max_body));
@@ -227,38 +279,21 @@ impl Builder {
             permits: Semaphore::new(self.connections),
             idle: Mutex::default(),
         }))?;
-        let opening =
-            Opening { schema: schema.clone(), clock: self.clock, migrate: self.migrate, secret: self.secret };
-        let secret = desk.open(opening).await?;
-        let watchers = Arc::<Watchers>::default();
-        let mut capabilities = Capabilities::new(NAME);
-        capabilities.durable = true;
-        capabilities.shared = true;
-        capabilities.max_body = Some(self.max_body);
-        capabilities.notifies_across_processes = listen.is_some();
-        if let Some(options) = listen {
-            desk.spawn(listen::listen(options, schema.channel(), Arc::clone(&watchers)));
-        }
-        let lanes = self.connections.div_ceil(2);
-        let batched =
-            (!self.pooled).then(|| Batched { claims: Batches::new(lanes), completions: Batches::new(lanes) });
-        Ok(PostgresStore { desk, batched, watchers, schema, secret, capabilities })
+        Ok((desk, schema, listen))
     }
+}
 
-    /// The same, for a program that is not asynchronous, or not yet. Blocks, for 30 seconds at most.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`open`](Self::open).
-    pub fn open_blocking(self) -> Result<PostgresStore, StoreError> {
-        let refused = || StoreError::new(NAME, StoreErrorKind::Unavailable, "no thread to open the store");
-        // A thread of its own, since nothing may block in the caller's, should it be in a runtime.
-        let opening = std::thread::Builder::new().name("semel-postgres-open".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().build();
-            runtime.map_err(|error| refused().with_source(error))?.block_on(self.open())
-        });
-        opening.map_err(|error| refused().with_source(error))?.join().map_err(|_| refused())?
-    }
+/// Runs a future to its end on a thread of its own, since nothing may block in the caller's, should it be in a runtime.
+fn blocking<T: Send, F: Future<Output = Result<T, StoreError>>>(
+    work: impl FnOnce() -> F + Send,
+) -> Result<T, StoreError> {
+    let refused = || StoreError::new(NAME, StoreErrorKind::Unavailable, "no thread to open the store");
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|error| refused().with_source(error))?;
+    std::thread::scope(|scope| {
+        let working = scope.spawn(|| runtime.block_on(work()));
+        working.join().unwrap_or_else(|_| Err(refused()))
+    })
 }
 
 /// Records in a PostgreSQL database.
@@ -465,6 +500,16 @@ impl Store for PostgresStore {
             return Ok(());
         }
         Err(self.desk.error(StoreErrorKind::Unavailable, "the server is read-only: it takes no claims"))
+    }
+
+    async fn examine(&self) -> Result<Vec<Finding>, StoreError> {
+        let exam = exam::Exam {
+            text: self.schema.write(exam::FACTS),
+            place: self.desk.place().clone(),
+            port: self.desk.port(),
+            schema: format!("schema {}", self.schema.name()),
+        };
+        self.desk.ask(exam, exam::examine).await
     }
 
     fn capabilities(&self) -> Capabilities {

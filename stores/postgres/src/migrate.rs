@@ -1,7 +1,7 @@
 //! Brings a schema up to date, gives it its secret, and refuses what is not ours or newer.
 
 use semel_core::identity::Secret;
-use semel_core::store::{StoreError, StoreErrorKind};
+use semel_core::store::{Migrated, Migration, StoreError, StoreErrorKind};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
@@ -21,18 +21,9 @@ INSERT INTO {schema}.shift (by) VALUES (interval '0') ON CONFLICT DO NOTHING;
 CREATE OR REPLACE FUNCTION {schema}.shifted_clock() RETURNS timestamptz LANGUAGE sql VOLATILE
     AS 'SELECT clock_timestamp() + by FROM {schema}.shift';";
 
-/// One step of the schema: see [`PostgresStore::migrations`](crate::PostgresStore::migrations).
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Migration {
-    /// The version that the schema has after it, from 1.
-    pub version: u32,
-    /// The statements, to be run in one transaction.
-    pub sql: String,
-}
-
+/// Those of a schema, from its first version.
 pub(crate) fn migrations(schema: &Schema) -> Vec<Migration> {
-    (1..).zip(MIGRATIONS).map(|(version, sql)| Migration { version, sql: schema.write(sql) }).collect()
+    (1..).zip(MIGRATIONS).map(|(version, sql)| Migration::new(version, schema.write(sql))).collect()
 }
 
 /// What opening a schema needs to know.
@@ -50,21 +41,19 @@ impl Connections {
         let newest = MIGRATIONS.len();
         let mut version = version(&mut session.connection, &opening.schema, &self.place).await?;
         if version < newest && opening.migrate {
-            version = migrate(&mut session.connection, &opening.schema, &self.place)
+            let migrated = migrate(&mut session.connection, &opening.schema, &self.place)
                 .await
                 .map_err(|fault| self.may_not_migrate(fault, opening))?;
+            version = usize::try_from(migrated.to).unwrap_or(usize::MAX);
         }
         let name = opening.schema.name();
         let refuse = |kind, what: String| Err(Fault::Refused(self.place.error(kind, what)));
         if version > newest {
-            let what = format!(
-                "schema {name} has version {version} and this program knows {newest}: update this program"
-            );
-            return refuse(StoreErrorKind::NewerSchema, what);
+            return Err(Fault::Refused(self.newer(&opening.schema, version)));
         }
         if version < newest {
             let what = format!(
-                "schema {name} has version {version} of {newest}: run the migrations, or let this program run them"
+                "schema {name} has version {version} of {newest}: run `semel migrate`, or let this program run the migrations"
             );
             return refuse(StoreErrorKind::Config, what);
         }
@@ -74,6 +63,27 @@ impl Connections {
         }
         self.check_rights(session, &opening.schema).await?;
         self.secret(session, opening).await
+    }
+
+    /// Brings the schema up to date and does nothing else.
+    pub(crate) async fn migrate(&self, session: &mut Session, opening: &Opening) -> Result<Migrated, Fault> {
+        self.look(session).await?;
+        let migrated = migrate(&mut session.connection, &opening.schema, &self.place)
+            .await
+            .map_err(|fault| self.may_not_migrate(fault, opening))?;
+        let (from, newest) = (migrated.from, MIGRATIONS.len());
+        if usize::try_from(from).is_ok_and(|from| from > newest) {
+            return Err(Fault::Refused(self.newer(&opening.schema, migrated.from)));
+        }
+        Ok(migrated)
+    }
+
+    fn newer(&self, schema: &Schema, version: impl std::fmt::Display) -> StoreError {
+        let (name, newest) = (schema.name(), MIGRATIONS.len());
+        let what = format!(
+            "schema {name} has version {version} and this program knows {newest}: update this program"
+        );
+        self.place.error(StoreErrorKind::NewerSchema, what)
     }
 
     fn may_not_migrate(&self, fault: Fault, opening: &Opening) -> Fault {
@@ -176,16 +186,18 @@ async fn first(connection: &mut PgConnection, text: String) -> Result<Option<PgR
 }
 
 /// Whoever comes second waits for the first, and then finds its work done. What fails is rolled back as a whole.
-async fn migrate(connection: &mut PgConnection, schema: &Schema, place: &Place) -> Result<usize, Fault> {
+async fn migrate(connection: &mut PgConnection, schema: &Schema, place: &Place) -> Result<Migrated, Fault> {
     let mut open = connection.begin().await?;
     first(&mut open, lock(schema)).await?;
-    let mut version = version(&mut open, schema, place).await?;
+    let version = version(&mut open, schema, place).await?;
+    let from = u32::try_from(version).unwrap_or(u32::MAX);
+    let mut to = from;
     for migration in migrations(schema).into_iter().skip(version) {
         first(&mut open, migration.sql).await?;
-        version += 1;
+        to = migration.version;
     }
     open.commit().await?;
-    Ok(version)
+    Ok(Migrated::new(from, to))
 }
 
 fn lock(schema: &Schema) -> String {

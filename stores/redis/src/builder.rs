@@ -157,7 +157,7 @@ impl Builder {
         let configured = self.secret.is_some();
         let link =
             Link::start(&bookkeeping, dial.clone(), connection, keys.secret(), secret.clone(), configured);
-        let watchers = Watchers::start(&bookkeeping, dial, keys.clone());
+        let watchers = Watchers::start(&bookkeeping, dial.clone(), keys.clone());
         let steps = Steps { link, keys, clock: self.clock, max_body: self.max_body, replicas: self.replicas };
         // The rights to do what the steps do are missed here and not by the first payment.
         steps.health().await?;
@@ -173,8 +173,8 @@ impl Builder {
             secret,
             capabilities,
             warnings: findings.warnings,
-            server,
-            _bookkeeping: bookkeeping,
+            dial,
+            bookkeeping,
         })
     }
 

@@ -117,15 +117,15 @@ use bytes::Bytes;
 use semel_core::identity::Secret;
 use semel_core::record::{Completion, Record, RecordId, RecordView, Retention};
 use semel_core::store::{
-    Begin, Begun, Capabilities, Delete, Deleted, LeaseRef, Page, Query, ReleaseAs, ReleaseBy, Resolution,
-    Resolved, Settled, Store, StoreError, Swept, Watch,
+    Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Page, Query, ReleaseAs, ReleaseBy,
+    Resolution, Resolved, Settled, Store, StoreError, Swept, Watch,
 };
 
 pub use builder::Builder;
 pub use clock::Clock;
 pub use preflight::Warning;
 
-use link::{Bookkeeping, Server};
+use link::{Bookkeeping, Dial};
 use scan::Cursor;
 use steps::Steps;
 use watch::Watchers;
@@ -138,8 +138,8 @@ pub struct RedisStore {
     secret: Secret,
     capabilities: Capabilities,
     warnings: Vec<Warning>,
-    server: Server,
-    _bookkeeping: Bookkeeping,
+    dial: Dial,
+    bookkeeping: Bookkeeping,
 }
 
 impl RedisStore {
@@ -162,7 +162,9 @@ impl RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("server", &format_args!("{}", self.server)).finish_non_exhaustive()
+        f.debug_struct("RedisStore")
+            .field("server", &format_args!("{}", self.dial.server))
+            .finish_non_exhaustive()
     }
 }
 
@@ -231,6 +233,16 @@ impl Store for RedisStore {
 
     async fn health(&self) -> Result<(), StoreError> {
         self.steps.health().await
+    }
+
+    /// Asks on a connection of its own.
+    async fn examine(&self) -> Result<Vec<Finding>, StoreError> {
+        let (dial, most) = (self.dial.clone(), self.capabilities.max_body.unwrap_or_default());
+        let asking = async move {
+            let mut connection = dial.connect().await?;
+            preflight::check(&mut connection, &dial.server, most, true).await
+        };
+        Ok(self.bookkeeping.run(asking).await?.all())
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
-use semel_core::store::{StoreError, StoreErrorKind};
+use semel_core::store::{Finding, StoreError, StoreErrorKind};
 
 use crate::error::{error, failed, unexpected};
 use crate::link::Server;
@@ -63,10 +63,41 @@ impl fmt::Display for Warning {
     }
 }
 
+impl Warning {
+    /// In one word, what to do, and what for.
+    const fn fix(&self) -> &'static str {
+        match self {
+            Self::NotPersistent | Self::SnapshotsOnly => {
+                "set appendonly yes and appendfsync always in redis.conf, or by CONFIG SET and CONFIG REWRITE"
+            }
+            Self::SyncedEverySecond | Self::SyncedByTheSystem => "set appendfsync always",
+            Self::SyncUnknown => "ask whoever runs the server, or allow CONFIG GET to this user",
+            Self::Evicts(_) => "set maxmemory-policy noeviction",
+        }
+    }
+}
+
+impl From<&Warning> for Finding {
+    fn from(warning: &Warning) -> Self {
+        let about = if matches!(warning, Warning::Evicts(_)) { "eviction" } else { "durability" };
+        Self::warning(about, warning.to_string(), warning.fix())
+    }
+}
+
 /// What was found.
 pub(crate) struct Findings {
     pub(crate) durable: bool,
     pub(crate) warnings: Vec<Warning>,
+    /// What is as it should be, and facts.
+    pub(crate) facts: Vec<Finding>,
+}
+
+impl Findings {
+    /// All of it, facts first.
+    pub(crate) fn all(self) -> Vec<Finding> {
+        let Self { facts, warnings, .. } = self;
+        facts.into_iter().chain(warnings.iter().map(Finding::from)).collect()
+    }
 }
 
 /// Refuses what cannot keep the contract, and notes the rest.
@@ -118,7 +149,63 @@ pub(crate) async fn check(
     // What is evicted is not kept, however well it was logged.
     let durable = kept.is_none() && policy == "noeviction";
     warnings.extend(kept);
-    Ok(Findings { durable, warnings })
+    let facts = facts(&info, &settings, server, durable);
+    Ok(Findings { durable, warnings, facts })
+}
+
+fn facts(info: &Info, settings: &Settings, server: &Server, durable: bool) -> Vec<Finding> {
+    let mut facts = vec![
+        Finding::fine("server", format!("Redis {} at {server}", info.get("redis_version"))),
+        Finding::fine("rights", "all that the steps need"),
+    ];
+    let policy = info.get("maxmemory_policy");
+    if policy == "noeviction" {
+        facts.push(Finding::fine("eviction", "maxmemory-policy is noeviction"));
+    }
+    if durable {
+        facts.push(Finding::fine("durability", "its log is synced before each answer (appendfsync always)"));
+    }
+    if info.get("aof_enabled") == "1" && !matches!(info.get("aof_last_write_status"), "ok" | "") {
+        let what = "the last write to its log failed";
+        facts.push(Finding::warning("durability", what, "look into the server's log and at its disk"));
+    }
+    facts.push(room(info));
+    facts.push(replication(info));
+    if settings.sync.is_none() {
+        let what = "CONFIG GET is not allowed: settings are not checked";
+        facts.push(Finding::fine("rights", what));
+    }
+    facts
+}
+
+fn room(info: &Info) -> Finding {
+    let number = |name| info.get(name).parse::<u64>().unwrap_or(0);
+    let (used, most) = (number("used_memory"), number("maxmemory"));
+    if most == 0 {
+        return Finding::fine("room", format!("{} MiB of memory are in use, without a limit", used >> 20));
+    }
+    let what = format!("{} of {} MiB of memory are in use", used >> 20, most >> 20);
+    if used.saturating_mul(10) < most.saturating_mul(9) {
+        return Finding::fine("room", what);
+    }
+    Finding::warning("room", format!("{what}: a full server takes no new claims"), "raise maxmemory")
+}
+
+/// Replication of Redis is asynchronous, whatever is set: `WAIT` narrows what a failover loses.
+fn replication(info: &Info) -> Finding {
+    match info.get("connected_slaves") {
+        "" | "0" => {
+            Finding::fine("replication", "no replica follows: if the machine is lost, so are its records")
+        }
+        count => Finding::warning(
+            "replication",
+            format!(
+                "{count} replicas follow asynchronously: a failover takes back what they had not received, and those keys \
+                 may run a second time"
+            ),
+            "have claims and settlements wait for replicas (`Builder::replicas`), which narrows this and does not close it",
+        ),
+    }
 }
 
 /// What is lost in a crash; nothing if the log is synced before each answer.

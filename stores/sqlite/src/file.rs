@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use semel_core::identity::Secret;
-use semel_core::store::{StoreError, StoreErrorKind};
+use semel_core::store::{Migrated, Migration, StoreError, StoreErrorKind};
 
 use crate::Synchronous;
 use crate::checkpoint::checkpoint;
@@ -29,6 +29,8 @@ pub(crate) struct File {
     pub(crate) busy_timeout: Duration,
     pub(crate) synchronous: Synchronous,
     pub(crate) most_bytes: Option<u64>,
+    /// Whether to make the schema and bring it up to date.
+    pub(crate) migrates: bool,
     identity: Option<Identity>,
 }
 
@@ -44,12 +46,32 @@ impl File {
             busy_timeout: Duration::from_secs(5),
             synchronous: Synchronous::default(),
             most_bytes: None,
+            migrates: true,
             identity: None,
         })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The version that this program writes.
+    pub(crate) const fn newest() -> usize {
+        MIGRATIONS.len()
+    }
+
+    /// Makes it, or brings it up to date, and says what was done.
+    pub(crate) fn bring_up_to_date(
+        &mut self,
+        configured: Option<&Secret>,
+        clock: &Clock,
+        network_allowed: bool,
+    ) -> Result<Migrated, StoreError> {
+        self.look(network_allowed)?;
+        let connection = self.connect().map_err(|error| self.cannot_open(error))?;
+        let migrated = self.migrate(&connection, configured, clock)?;
+        self.secret(&connection, configured)?;
+        Ok(migrated)
     }
 
     /// Opens it for the first time, and gives the secret of its identities.
@@ -172,25 +194,32 @@ impl File {
         connection: &Connection,
         configured: Option<&Secret>,
         clock: &Clock,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Migrated, StoreError> {
         let failure = |error: rusqlite::Error| self.cannot_open(error);
-        if self.version(connection)? == MIGRATIONS.len() {
-            return Ok(());
+        let (version, newest) = (self.version(connection)?, MIGRATIONS.len());
+        let done = |from: usize| {
+            let number = |version| u32::try_from(version).unwrap_or(u32::MAX);
+            Migrated::new(number(from), number(newest))
+        };
+        if version == newest {
+            return Ok(done(version));
+        }
+        if !self.migrates {
+            return Err(self.config(format!(
+                "has schema version {version} of {newest}: run `semel migrate`, or let this program migrate it"
+            )));
         }
         connection.execute_batch("BEGIN IMMEDIATE").map_err(failure)?;
         // Somebody else may have done it while this one waited.
         let version = self.version(connection)?;
-        for (at, migration) in MIGRATIONS.iter().enumerate().skip(version) {
-            connection.execute_batch(migration).map_err(failure)?;
-            if at == 0 {
+        for migration in migrations().into_iter().skip(version) {
+            connection.execute_batch(&migration.sql).map_err(failure)?;
+            if migration.version == 1 {
                 self.first_row(connection, configured, clock)?;
             }
         }
-        let marks = format!(
-            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}; COMMIT",
-            MIGRATIONS.len()
-        );
-        connection.execute_batch(&marks).map_err(failure)
+        connection.execute_batch("COMMIT").map_err(failure)?;
+        Ok(done(version))
     }
 
     /// The schema's version, of a file that is ours or empty.
@@ -317,6 +346,21 @@ impl File {
     fn says(&self, what: impl std::fmt::Display) -> String {
         format!("{} {what}", self.path.display())
     }
+}
+
+/// Each step of the schema, as it is run: in one transaction, with the marks of its version.
+pub(crate) fn migrations() -> Vec<Migration> {
+    let steps = MIGRATIONS.iter().enumerate();
+    let step = |(at, sql): (usize, &&str)| {
+        let version = u32::try_from(at + 1).unwrap_or(u32::MAX);
+        Migration::new(version, format!("{sql}\n{};\n", marks(at + 1)))
+    };
+    steps.map(step).collect()
+}
+
+/// That a file is ours, and its version.
+fn marks(version: usize) -> String {
+    format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}")
 }
 
 #[cfg(unix)]

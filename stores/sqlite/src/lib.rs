@@ -48,6 +48,7 @@
 mod checkpoint;
 mod clock;
 mod error;
+mod exam;
 mod file;
 mod network;
 mod ops;
@@ -65,8 +66,9 @@ use bytes::Bytes;
 use semel_core::identity::Secret;
 use semel_core::record::{Completion, NotKept, Record, RecordId, RecordView, Retention, codec};
 use semel_core::store::{
-    Begin, Begun, Capabilities, Delete, Deleted, LeaseRef, Page, Query, ReleaseAs, ReleaseBy, Resolution,
-    Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Verdict, Watch,
+    Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Migrated, Migration, Page, Query,
+    ReleaseAs, ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Verdict,
+    Watch,
 };
 
 pub use clock::Clock;
@@ -118,6 +120,7 @@ pub struct Builder {
     clock: Clock,
     secret: Option<Secret>,
     network: bool,
+    migrate: bool,
 }
 
 impl Builder {
@@ -165,6 +168,23 @@ impl Builder {
         self
     }
 
+    /// Whether to make the schema and bring it up to date. Default yes.
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
+        self
+    }
+
+    /// Makes the file, or brings its schema up to date, and says what was done. Blocks as [`open`](Self::open) does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub fn bring_up_to_date(self) -> Result<Migrated, StoreError> {
+        let mut file = File::new(&self.path)?;
+        file.busy_timeout = self.busy_timeout;
+        file.bring_up_to_date(self.secret.as_ref(), &self.clock, self.network)
+    }
+
     /// Opens the file, or makes it. Blocks on the disk, and up to the busy timeout on other processes.
     ///
     /// The error is `Config` for what is not a file of ours or cannot be written, and `NewerSchema` for a file
@@ -178,12 +198,13 @@ impl Builder {
         file.busy_timeout = self.busy_timeout;
         file.synchronous = self.synchronous;
         file.most_bytes = self.max_file;
+        file.migrates = self.migrate;
         let (connection, secret) = file.open(self.secret.as_ref(), &self.clock, self.network)?;
         let side = file.another()?;
         let (checkpointer, pressure) = Checkpointer::start(side).map_err(|error| {
             StoreError::new(NAME, StoreErrorKind::Unavailable, "no thread for checkpoints").with_source(error)
         })?;
-        let path = file.path().to_owned();
+        let seen_as = file.clone();
         let watchers = Arc::<Watchers>::default();
         let desk = Desk { file, clock: self.clock, watchers: Arc::clone(&watchers), pressure };
         let writer = Writer::start(connection, desk)?;
@@ -191,7 +212,7 @@ impl Builder {
         capabilities.durable = self.synchronous == Synchronous::Full;
         capabilities.shared = true;
         capabilities.max_body = Some(self.max_body);
-        Ok(SqliteStore { writer, _checkpointer: checkpointer, watchers, path, secret, capabilities })
+        Ok(SqliteStore { writer, _checkpointer: checkpointer, watchers, file: seen_as, secret, capabilities })
     }
 }
 
@@ -203,14 +224,14 @@ pub struct SqliteStore {
     writer: Writer,
     _checkpointer: Checkpointer,
     watchers: Arc<Watchers>,
-    path: PathBuf,
+    file: File,
     secret: Secret,
     capabilities: Capabilities,
 }
 
 impl std::fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("SqliteStore").field("path", &self.file.path()).finish_non_exhaustive()
     }
 }
 
@@ -231,12 +252,19 @@ impl SqliteStore {
             clock: Clock::default(),
             secret: None,
             network: false,
+            migrate: true,
         }
     }
 
     /// The file, as an absolute path.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
+    }
+
+    /// The steps of a file's schema, in their order: what [`Builder::open`] and [`Builder::bring_up_to_date`] run. They
+    /// leave out the one row of settings, whose secret is random: to read, not to make a file with.
+    pub fn migrations() -> Vec<Migration> {
+        file::migrations()
     }
 
     async fn write<T: Send + 'static>(
@@ -352,6 +380,11 @@ impl Store for SqliteStore {
             Ok(())
         })
         .await
+    }
+
+    async fn examine(&self) -> Result<Vec<Finding>, StoreError> {
+        let seen = self.look(|tx| Ok(exam::Seen::read(tx.connection())?)).await?;
+        Ok(exam::findings(&seen, &self.file))
     }
 
     fn capabilities(&self) -> Capabilities {

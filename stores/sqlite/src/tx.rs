@@ -77,6 +77,11 @@ pub(crate) struct Tx<'s, 'c> {
 }
 
 impl<'s, 'c> Tx<'s, 'c> {
+    /// For questions that are no step.
+    pub(crate) fn connection(&self) -> &'c Connection {
+        self.sql.connection
+    }
+
     /// Opens it and then reads the clock: after the wait for the lock, not before.
     pub(crate) fn begin(
         sql: &'s mut Statements<'c>,

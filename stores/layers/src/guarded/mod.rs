@@ -10,7 +10,7 @@ use bytes::Bytes;
 use semel_core::identity::Secret;
 use semel_core::record::{Completion, Record, RecordId, RecordView, Retention};
 use semel_core::store::{
-    AnyStore, Begin, Begun, Capabilities, Delete, Deleted, LeaseRef, Page, Query, ReleaseAs, ReleaseBy,
+    AnyStore, Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Page, Query, ReleaseAs, ReleaseBy,
     Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Watch,
 };
 
@@ -32,6 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// | `renew`, `complete`, `release`, `abandon`, `note`, `watch`, `inspect`, `read`, `resolve` | yes | up to `tries` | no |
 /// | `list` | ten times as long | up to `tries` | no |
 /// | `sweep` | ten times as long | one | no |
+/// | `examine` | ten times as long | one | no |
 /// | `delete`, `health` | yes | one | no |
 ///
 /// Only errors for which [`StoreError::can_retry`] is true are tried again; the store's steps are safe to repeat.
@@ -297,6 +298,10 @@ impl Store for Guarded {
 
     async fn health(&self) -> Result<(), StoreError> {
         self.once("health", self.guard.call_within, self.inner.health()).await
+    }
+
+    async fn examine(&self) -> Result<Vec<Finding>, StoreError> {
+        self.once("examine", self.longer(), self.inner.examine()).await
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -310,5 +310,5 @@ impl Store for Sealed {
         })
     }
 
-    forward!(watch sweep health capabilities secret);
+    forward!(watch sweep health examine capabilities secret);
 }

@@ -174,5 +174,5 @@ impl Store for Tiered {
         self.inner.delete(id, which).await
     }
 
-    forward!(renew abandon note watch inspect list sweep health capabilities secret);
+    forward!(renew abandon note watch inspect list sweep health examine capabilities secret);
 }
