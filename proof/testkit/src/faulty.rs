@@ -11,8 +11,8 @@ use bytes::Bytes;
 use semel_core::identity::Secret;
 use semel_core::record::{Completion, Record, RecordId, RecordView, Retention};
 use semel_core::store::{
-    Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Page, Query, ReleaseAs, ReleaseBy, Resolution,
-    Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Watch,
+    Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Page, Query, ReleaseAs, ReleaseBy,
+    Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Watch,
 };
 
 /// A step of a store that can be made to fail.
