@@ -149,7 +149,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// what to do about it. Asks the backend, for operators and not for requests. What the backend does not let the
     /// store see is a finding, and no error. Default: nothing.
     fn examine(&self) -> impl Future<Output = Result<Vec<Finding>, StoreError>> + Send {
-        async { Ok(Vec::new()) }
+        std::future::ready(Ok(Vec::new()))
     }
 
     /// What this store can do. Does not change while it is open.
