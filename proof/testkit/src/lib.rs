@@ -1,8 +1,11 @@
 //! Servers, fault proxies and awkward upstreams for Semel's own tests.
 
 pub mod cable;
+#[cfg(feature = "certificates")]
+pub mod certificates;
 pub mod client;
 pub mod faulty;
+pub mod postgres;
 pub mod program;
 pub mod skip;
 pub mod upstream;

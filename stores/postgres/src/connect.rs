@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use semel_core::store::{StoreError, StoreErrorKind};
+use semel_core::store::{StoreError, StoreErrorKind as Kind};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Row as _, SqlSafeStr as _};
 
@@ -12,6 +12,7 @@ use crate::desk::Connections;
 use crate::error::{Fault, NAME, Place};
 use crate::session::Session;
 use crate::sql::Protocol;
+use crate::tls;
 
 /// The oldest server whose SQL the statements are written in.
 const OLDEST: i64 = 130_000;
@@ -22,7 +23,7 @@ pub(crate) fn parse(url: &str) -> Result<(PgConnectOptions, Place), StoreError> 
     let unusable = || {
         StoreError::new(
             NAME,
-            StoreErrorKind::Config,
+            Kind::Config,
             "not a URL of a database: write postgres://USER:PASSWORD@HOST:PORT/DATABASE",
         )
     };
@@ -35,7 +36,10 @@ pub(crate) fn parse(url: &str) -> Result<(PgConnectOptions, Place), StoreError> 
         Some(socket) => format!("{}/{database}", socket.display()),
         None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
     };
-    Ok((options, Place(place.into())))
+    let place = Place(place.into());
+    let options =
+        tls::asked(options, cfg!(feature = "tls")).map_err(|what| place.error(Kind::Config, what))?;
+    Ok((options, place))
 }
 
 /// The settings that the statements count on.
@@ -107,20 +111,17 @@ impl Connections {
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let refused = |kind, what: &str| Err(Fault::Refused(self.place.error(kind, what)));
         if row.try_get::<i64, _>(0)? < OLDEST {
-            return refused(
-                StoreErrorKind::Config,
-                "the server is too old: PostgreSQL 13 or later is needed",
-            );
+            return refused(Kind::Config, "the server is too old: PostgreSQL 13 or later is needed");
         }
         if row.try_get::<bool, _>(1)? {
             return refused(
-                StoreErrorKind::Unavailable,
+                Kind::Unavailable,
                 "the server is a standby, which is read-only: connect to the primary",
             );
         }
         if row.try_get::<bool, _>(2)? {
             return refused(
-                StoreErrorKind::Unavailable,
+                Kind::Unavailable,
                 "the server is read-only: default_transaction_read_only is on for this user or database",
             );
         }

@@ -103,10 +103,16 @@ fn meaning(error: &sqlx::Error) -> (StoreErrorKind, String) {
             let (kind, what) = meaning_of(code);
             (kind, format!("{what} (SQLSTATE {code})"))
         }
-        sqlx::Error::Io(error) => {
-            (Kind::Unavailable, format!("the server cannot be reached, or hung up: {error}"))
-        }
-        sqlx::Error::Tls(_) => (Kind::Config, "TLS was asked for and is not possible".into()),
+        sqlx::Error::Io(error) => match crate::tls::handshake(error) {
+            Some(what) => (Kind::Config, what),
+            None => (Kind::Unavailable, format!("the server cannot be reached, or hung up: {error}")),
+        },
+        sqlx::Error::Tls(_) => (
+            Kind::Config,
+            "TLS was asked for and is not possible: the server speaks none, or a file of certificates or keys is \
+             not one"
+                .into(),
+        ),
         sqlx::Error::Configuration(_) => (Kind::Config, "the connection's settings are not usable".into()),
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
             (Kind::Undecodable, "a column is not of the type that this version writes".into())
@@ -122,7 +128,7 @@ fn meaning_of(code: &str) -> (StoreErrorKind, &'static str) {
     use StoreErrorKind as Kind;
     match code {
         "28P01" | "28000" => {
-            (Kind::Config, "the server refuses this user: check name, password and pg_hba.conf")
+            (Kind::Config, "the server refuses this user: check name, password, sslmode and pg_hba.conf")
         }
         "3D000" => (Kind::Config, "there is no such database on this server"),
         "42501" => (Kind::Config, "this user has not the rights it needs: see the crate's documentation"),

@@ -41,6 +41,15 @@
 //! connection while waiting. A record that is waited for is marked, and only such a record is notified, since a
 //! `NOTIFY` makes commits wait for each other in the whole server.
 //!
+//! # TLS
+//!
+//! With the feature `tls` (rustls with aws-lc) the URL's `sslmode` and `sslrootcert` mean what they do elsewhere:
+//! `postgres://db.example/app?sslmode=verify-full&sslrootcert=/etc/ssl/db.pem`. Use `verify-full`. Public authorities
+//! are known beside the one of `sslrootcert`; `verify-ca`, and `require` with an `sslrootcert`, take any name, and so
+//! any certificate of either. `require` alone takes any certificate at all. `prefer`, the default, is encrypted where
+//! the server can, and protects from nobody who can change what is sent. Without the feature `prefer` is not encrypted,
+//! and what asks for more is refused.
+//!
 //! # PgBouncer
 //!
 //! [`Builder::transaction_pooling`] is for a pooler that gives each transaction to another connection: then nothing
@@ -73,7 +82,6 @@
 //!   its wait.
 //! * Behind a pooler there are no batches.
 //! * A deleted record is emptied at once, and its row removed by a sweep a minute later.
-//! * This crate speaks no TLS: `sslmode=require` is refused. Use a socket, a private network, or a local proxy.
 
 mod batch;
 mod connect;
@@ -87,6 +95,7 @@ mod ops;
 mod row;
 mod session;
 mod sql;
+mod tls;
 mod watch;
 
 use std::sync::{Arc, Mutex};

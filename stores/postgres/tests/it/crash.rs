@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use semel_core::record::{Retention, State};
 use semel_core::store::{Begun, Settled, Store as _};
 use semel_store_postgres::PostgresStore;
+use semel_testkit::postgres::Server;
 use tokio::task::JoinSet;
 
-use crate::server::Server;
 use crate::support::{answer, ask, body, id, private};
 
 /// What was acknowledged: the fence under which a key was completed.
@@ -21,7 +21,7 @@ type Acknowledged = Arc<Mutex<HashMap<u32, u64>>>;
 fn killed_under_load_it_has_lost_nothing_that_was_acknowledged() {
     private(async || {
         // As a database whose default gives durability away.
-        let Some(mut server) = Server::start(&["synchronous_commit=off"]).await else { return };
+        let Some(mut server) = Server::start(&["synchronous_commit=off"]).await.unwrap() else { return };
         let store = Arc::new(PostgresStore::open(server.url()).await.unwrap());
         let acknowledged = Acknowledged::default();
         let (mut next, mut fences) = (0, HashSet::new());
@@ -41,11 +41,11 @@ fn killed_under_load_it_has_lost_nothing_that_was_acknowledged() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             if round % 2 == 0 {
-                server.kill();
+                server.kill().unwrap();
             } else {
-                server.stop();
+                server.stop().unwrap();
             }
-            server.resume().await;
+            server.resume().await.unwrap();
             stop.store(true, Ordering::SeqCst);
             while let Some(granted) = workers.join_next().await {
                 for fence in granted.unwrap() {
@@ -103,7 +103,7 @@ async fn work(store: &PostgresStore, from: u32, stop: &AtomicBool, acknowledged:
 #[test]
 fn a_server_that_does_not_answer_is_a_time_out() {
     private(async || {
-        let Some(server) = Server::start(&["fsync=off"]).await else { return };
+        let Some(server) = Server::start(&["fsync=off"]).await.unwrap() else { return };
         let builder = PostgresStore::builder(server.url()).timeout(Duration::from_millis(500));
         let store = builder.connections(1).open().await.unwrap();
         let mut lock = sqlx::PgPool::connect(&server.url()).await.unwrap().begin().await.unwrap();
@@ -119,7 +119,7 @@ fn a_server_that_does_not_answer_is_a_time_out() {
 #[test]
 fn a_restart_between_two_requests_is_not_noticed() {
     private(async || {
-        let Some(mut server) = Server::start(&["fsync=off"]).await else { return };
+        let Some(mut server) = Server::start(&["fsync=off"]).await.unwrap() else { return };
         let store = Arc::new(PostgresStore::open(server.url()).await.unwrap());
         let mut claims = JoinSet::new();
         for key in 0..8 {
@@ -127,8 +127,8 @@ fn a_restart_between_two_requests_is_not_noticed() {
             claims.spawn(async move { store.begin(&ask(key)).await.unwrap() });
         }
         claims.join_all().await;
-        server.stop();
-        server.resume().await;
+        server.stop().unwrap();
+        server.resume().await.unwrap();
         for key in 8..16 {
             assert!(matches!(store.begin(&ask(key)).await.unwrap(), Begun::Acquired(_)));
         }
@@ -141,7 +141,7 @@ fn a_restart_between_two_requests_is_not_noticed() {
 fn what_changes_nothing_writes_no_log() {
     private(async || {
         let quiet = ["wal_level=minimal", "max_wal_senders=0", "autovacuum=off", "checkpoint_timeout=1d"];
-        let Some(server) = Server::start(&quiet).await else { return };
+        let Some(server) = Server::start(&quiet).await.unwrap() else { return };
         for pooled in [false, true] {
             let builder = PostgresStore::builder(server.url());
             let builder = if pooled { builder.transaction_pooling() } else { builder };
@@ -178,7 +178,7 @@ async fn replays(store: &PostgresStore, times: u32) {
 #[test]
 fn callers_who_meet_share_a_commit() {
     private(async || {
-        let Some(server) = Server::start(&["autovacuum=off"]).await else { return };
+        let Some(server) = Server::start(&["autovacuum=off"]).await.unwrap() else { return };
         let number = async |text: &str| crate::support::number_at(&server.url(), text).await;
         let store = Arc::new(PostgresStore::open(server.url()).await.unwrap());
         let mut callers = JoinSet::new();
@@ -213,7 +213,7 @@ fn callers_who_meet_share_a_commit() {
 #[test]
 fn heartbeats_of_the_same_leases_do_not_wait_for_each_other() {
     private(async || {
-        let Some(server) = Server::start(&["fsync=off"]).await else { return };
+        let Some(server) = Server::start(&["fsync=off"]).await.unwrap() else { return };
         let open = async || Arc::new(PostgresStore::open(server.url()).await.unwrap());
         let stores = [open().await, open().await];
         let mut leases = Vec::new();

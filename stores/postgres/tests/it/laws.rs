@@ -9,8 +9,7 @@ use semel_store_postgres::{Clock, PostgresStore};
 use crate::server::Bouncer;
 use crate::support::{self, Schema};
 
-/// On the server's clock, moved by hand: with prepared statements, and behind PgBouncer in transaction mode. Where
-/// that is not installed, as behind it.
+/// On the server's clock, moved by hand: with prepared statements, and behind PgBouncer in transaction mode.
 pub(crate) struct Shifted<const POOLED: bool> {
     store: AnyStore,
     clock: PostgresStore,
@@ -33,11 +32,11 @@ impl<const POOLED: bool> Shifted<POOLED> {
 
 impl<const POOLED: bool> Fixture for Shifted<POOLED> {
     fn available() -> bool {
-        support::available()
+        support::available() && (!POOLED || Bouncer::available())
     }
 
     async fn open() -> Self {
-        let bouncer = if POOLED { Bouncer::start().await } else { None };
+        let bouncer = if POOLED { Some(Bouncer::start().await) } else { None };
         Self::open_in(Schema::new(), bouncer).await
     }
 

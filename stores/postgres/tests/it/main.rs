@@ -16,4 +16,6 @@ mod open;
 mod server;
 mod shared;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 mod trips;

@@ -7,14 +7,14 @@ use semel_core::identity::Secret;
 use semel_core::record::{Retention, State};
 use semel_core::store::{Begun, Query, Store as _, StoreError, StoreErrorKind as Kind};
 use semel_store_postgres::{Builder, PostgresStore};
+use semel_testkit::postgres::{Server, free_port};
 
-use crate::server::{Server, free_port};
 use crate::support::{Schema, ask, claimed, completed, id, private, run_at, test};
 
 const PASSWORD: &str = "hunter2";
 
 /// It is refused with one line that names server and database, and no text of it holds the password.
-async fn refused(builder: Builder, kind: Kind, names: &[&str]) -> String {
+pub(crate) async fn refused(builder: Builder, kind: Kind, names: &[&str]) -> String {
     assert!(!format!("{builder:?}").contains(PASSWORD));
     let error = match builder.open().await {
         Err(error) => error,
@@ -47,7 +47,7 @@ fn at(user: &str, port: u16, database: &str) -> Builder {
 #[test]
 fn what_cannot_be_reached_is_named() {
     private(async || {
-        let port = free_port();
+        let port = free_port().unwrap();
         let place = format!("127.0.0.1:{port}/app");
         refused(at("semel", port, "app"), Kind::Unavailable, &[&place]).await;
         let nowhere = format!("postgres://semel:{PASSWORD}@no-such-host.invalid:5432/app");
@@ -64,7 +64,7 @@ fn what_cannot_be_reached_is_named() {
 #[test]
 fn what_a_server_refuses_is_told_at_once() {
     private(async || {
-        let Some(server) = Server::start(&["fsync=off"]).await else { return };
+        let Some(server) = Server::start(&["fsync=off"]).await.unwrap() else { return };
         let port = server.port();
         run_at(
             &server.url(),
@@ -113,10 +113,10 @@ fn what_a_server_refuses_is_told_at_once() {
 #[test]
 fn a_standby_is_refused() {
     private(async || {
-        let Some(server) = Server::start(&["fsync=off"]).await else { return };
+        let Some(server) = Server::start(&["fsync=off"]).await.unwrap() else { return };
         let store = PostgresStore::open(server.url()).await.unwrap();
         completed(&store, 1, "x").await;
-        let standby = server.standby().await;
+        let standby = server.standby("other").await.unwrap();
         refused(PostgresStore::builder(standby.url()), Kind::Unavailable, &["standby"]).await;
         let pooled = PostgresStore::builder(standby.url()).transaction_pooling();
         refused(pooled, Kind::Unavailable, &["standby"]).await;
