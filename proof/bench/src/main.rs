@@ -6,8 +6,10 @@
 mod gateway;
 mod layer;
 mod measure;
+mod pairs;
 mod report;
 mod sqlite;
+mod stores;
 mod valgrind;
 
 use std::path::PathBuf;
@@ -51,6 +53,8 @@ enum Command {
     Layer,
     /// Claims and completions a second on SQLite, and the syncs they take.
     Sqlite,
+    /// Claims and completions a second on servers, and the CPU time that they take there.
+    Stores,
     /// CPU time a request of the gateway, beside nginx.
     Gateway,
     /// All of them.
@@ -89,8 +93,9 @@ fn run(command: &Command, options: &Options) -> Result<(), Failure> {
     let reports: &[Measure] = match command {
         Command::Layer => &[layer::measure],
         Command::Sqlite => &[sqlite::measure],
+        Command::Stores => &[stores::measure],
         Command::Gateway => &[gateway::measure],
-        Command::All => &[layer::measure, sqlite::measure, gateway::measure],
+        Command::All => &[layer::measure, sqlite::measure, stores::measure, gateway::measure],
         Command::Subject { name, requests, unsent } => return layer::subject(name, *requests, *unsent),
         Command::Pairs(pairs) => return sqlite::pairs(pairs),
         Command::Upstream => return gateway::upstream(),
