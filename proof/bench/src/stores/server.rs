@@ -105,7 +105,18 @@ pub(crate) fn postgres() -> Result<Option<(Server, PathBuf)>, Failure> {
     command.arg("-D").arg(&data).args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c"]);
     command.arg(format!("unix_socket_directories={}", folder.path().display()));
     command.args(["-c", "max_connections=200"]);
-    Ok(Some((Server::start(&mut command, port, Some(folder))?, bin)))
+    let server = Server::start(&mut command, port, Some(folder))?;
+    // It listens before it takes anybody in.
+    let until = Instant::now() + Duration::from_secs(30);
+    let mut ready = Command::new(bin.join("pg_isready"));
+    ready.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
+    while !ready.status()?.success() {
+        if Instant::now() > until {
+            return Err("PostgreSQL does not get ready".into());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(Some((server, bin)))
 }
 
 fn postgres_programs() -> Option<PathBuf> {
