@@ -131,6 +131,13 @@ pub enum Event<'a> {
         /// Its claim's number.
         fence: Fence,
     },
+    /// A run's transaction met others: it was rolled back, and its handler runs again under the same claim.
+    Rerun {
+        /// Its record.
+        id: &'a RecordId,
+        /// Its claim's number.
+        fence: Fence,
+    },
     /// A client went away, and its run goes on without it.
     DetachedRun {
         /// Its record.
@@ -171,6 +178,7 @@ impl<'a> Event<'a> {
             Self::Superseded { .. } => "superseded",
             Self::LateCompletion { .. } => "late-completion",
             Self::RunTooLong { .. } => "run-too-long",
+            Self::Rerun { .. } => "rerun",
             Self::DetachedRun { .. } => "detached-run",
             Self::FailedOpen => "failed-open",
             Self::StoreFailed { .. } => "store-failed",
@@ -191,6 +199,7 @@ impl<'a> Event<'a> {
             | Self::Superseded { id, .. }
             | Self::LateCompletion { id, .. }
             | Self::RunTooLong { id, .. }
+            | Self::Rerun { id, .. }
             | Self::DetachedRun { id, .. } => Some(id),
             Self::Bypassed | Self::FailedOpen | Self::StoreFailed { .. } | Self::Swept { .. } => None,
         }

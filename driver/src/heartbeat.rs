@@ -71,13 +71,15 @@ impl Heart {
         Duration::from_millis(self.tick_millis.load(Ordering::Relaxed))
     }
 
-    /// `asked_at` is when the claim was sent: its lease began no earlier.
+    /// `asked_at` is when the claim was sent: its lease began no earlier. `renewed`: false where a renewal would keep the
+    /// run's own transaction from completing the record.
     pub(crate) fn enter(
         &self,
         lease: LeaseRef,
         lease_for: Duration,
         max_run: Duration,
         asked_at: Duration,
+        renewed: bool,
     ) -> usize {
         let every = lease_for / 3;
         // The request may bring rules of its own.
@@ -86,7 +88,7 @@ impl Heart {
             lease,
             lease_for,
             every,
-            renew_at: asked_at.saturating_add(every),
+            renew_at: if renewed { asked_at.saturating_add(every) } else { Duration::MAX },
             ends_at: asked_at.saturating_add(max_run),
             state: Life::Renewed,
             run: None,

@@ -9,9 +9,9 @@ use http::{HeaderMap, Response};
 use semel_core::observe::{Event, Observer, Observers};
 use semel_core::policy::{Policy, PolicyBuilder, PolicyError};
 use semel_core::problem::Problem;
-use semel_core::record::{ClaimId, RecordId, RecordView};
+use semel_core::record::{ClaimId, RecordId, RecordView, Recovery};
 use semel_core::store::{
-    AnyStore, Capabilities, Resolution, Resolved, Store, StoreError, StoreErrorKind, Verdict,
+    AnyStore, Capabilities, Resolution, Resolved, Store, StoreError, StoreErrorKind, Transactions, Verdict,
 };
 use uuid::Uuid;
 
@@ -67,11 +67,12 @@ struct Route {
     policy: Policy,
     /// What runs usually take, in microseconds: a moving average, 0 before the first.
     typical: AtomicU64,
+    transactions: Option<Arc<dyn Transactions>>,
 }
 
 impl Route {
-    fn new(policy: Policy) -> Arc<Self> {
-        Arc::new(Self { policy, typical: AtomicU64::new(0) })
+    fn new(policy: Policy, transactions: Option<Arc<dyn Transactions>>) -> Arc<Self> {
+        Arc::new(Self { policy, typical: AtomicU64::new(0), transactions })
     }
 }
 
@@ -95,7 +96,34 @@ impl Idempotency {
         let policy = change(PolicyBuilder::clone(&self.route.policy)).build()?;
         fits(&self.shared.store, &policy)?;
         self.shared.heart.expect(policy.renew_every());
-        Ok(Self { shared: Arc::clone(&self.shared), route: Route::new(policy) })
+        let transactions = self.route.transactions.clone();
+        Ok(Self { shared: Arc::clone(&self.shared), route: Route::new(policy, transactions) })
+    }
+
+    /// The same store and bookkeeping for a route whose handler writes through a transaction of the application's own
+    /// database: its writes and the record of its answer are one commit, and nothing happens twice.
+    ///
+    /// Recovery is [`Recovery::Takeover`] there, since what was not committed did not happen; `change` may set it
+    /// otherwise, and the other rules.
+    ///
+    /// # Errors
+    ///
+    /// The transactions are not over the records of this store, or the rules contradict each other.
+    pub fn transactional(
+        &self,
+        transactions: impl Transactions,
+        change: impl FnOnce(PolicyBuilder) -> PolicyBuilder,
+    ) -> Result<Self, BuildError> {
+        let transactions = belongs(&self.shared.store, Arc::new(transactions))?;
+        let rules = PolicyBuilder::clone(&self.route.policy).recovery(Recovery::Takeover);
+        let policy = change(rules).build()?;
+        fits(&self.shared.store, &policy)?;
+        self.shared.heart.expect(policy.renew_every());
+        Ok(Self { shared: Arc::clone(&self.shared), route: Route::new(policy, Some(transactions)) })
+    }
+
+    pub(crate) fn transactions(&self) -> Option<&Arc<dyn Transactions>> {
+        self.route.transactions.as_ref()
     }
 
     /// The rules of this route.
@@ -237,8 +265,17 @@ impl Idempotency {
         self.route.typical.store(new.max(1), Ordering::Relaxed);
     }
 
+    pub(crate) fn not_a_step(&self) -> StoreError {
+        StoreError::new(self.shared.store_name, StoreErrorKind::Internal, "a commit is no step of a store")
+    }
+
     pub(crate) fn claim_tries(&self) -> Tries {
         Tries { most: 3, within: self.shared.call_within.saturating_mul(3) }
+    }
+
+    /// How long a transaction may take to commit.
+    pub(crate) fn settle_within(&self) -> Duration {
+        self.shared.settle_within
     }
 
     pub(crate) fn settle_tries(&self) -> Tries {
@@ -347,9 +384,28 @@ pub enum BuildError {
         /// The store's.
         most: u64,
     },
+    /// The transactions are of other records than the store's.
+    #[error(
+        "these transactions do not complete the records of this {store} store: make them with `transactions` of the very \
+         store that is given here, with no layer over it that changes or copies answers"
+    )]
+    OtherRecords {
+        /// The store.
+        store: &'static str,
+    },
     /// The operating system gave no thread or no randomness.
     #[error("the operating system refused what Semel needs to start: {0}")]
     System(#[source] std::io::Error),
+}
+
+fn belongs(
+    store: &AnyStore,
+    transactions: Arc<dyn Transactions>,
+) -> Result<Arc<dyn Transactions>, BuildError> {
+    if store.commits_with(&*transactions) {
+        return Ok(transactions);
+    }
+    Err(BuildError::OtherRecords { store: store.capabilities().name })
 }
 
 /// A stored body larger than the store takes is refused as a setting.
@@ -376,6 +432,7 @@ pub struct Builder {
     settle_within: Duration,
     sweep_every: Duration,
     runtime: Option<Arc<dyn Runtime>>,
+    transactions: Option<Arc<dyn Transactions>>,
 }
 
 impl Builder {
@@ -390,6 +447,7 @@ impl Builder {
             settle_within: Duration::from_secs(10),
             sweep_every: Duration::from_mins(1),
             runtime: None,
+            transactions: None,
         }
     }
 
@@ -398,6 +456,14 @@ impl Builder {
     /// Takes the rules from a builder of their own, in place of those set so far.
     pub fn policy(mut self, policy: PolicyBuilder) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Makes all routes transactional: see [`Idempotency::transactional`]. Sets the recovery rule to
+    /// [`Recovery::Takeover`]; a rule set after this call stays.
+    pub fn transactional(mut self, transactions: impl Transactions) -> Self {
+        self.transactions = Some(Arc::new(transactions));
+        self.policy.recovery = Recovery::Takeover;
         self
     }
 
@@ -477,7 +543,8 @@ impl Builder {
             None => Arc::new(TokioRuntime::start().map_err(BuildError::System)?),
         };
         let ids = Ids::new().map_err(|error| BuildError::System(error.into()))?;
-        let route = Route::new(policy);
+        let transactions = self.transactions.map(|those| belongs(&self.store, those)).transpose()?;
+        let route = Route::new(policy, transactions);
         let shared = Arc::new(Shared {
             runtime,
             heart: Arc::new(Heart::new()),

@@ -30,4 +30,4 @@ pub use idempotency::{BuildError, Builder, Idempotency, Undrained};
 pub use runtime::{BoxFuture, Runtime, TokioRuntime};
 #[cfg(feature = "test")]
 pub use test::{TestClock, Tested};
-pub use ticket::{Idempotent, Panicked, Ticket};
+pub use ticket::{Idempotent, Panicked, Responded, Ticket};

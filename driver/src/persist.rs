@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use semel_core::engine::{Persisted, Reply, Settling, Step};
+use semel_core::engine::{Found, Persisted, Reply, Running, Settling, Step};
 use semel_core::observe::Event;
-use semel_core::record::StoredBody;
-use semel_core::store::{LeaseRef, ReleaseBy, Settled, StoreError};
+use semel_core::record::{Completion, Retention, State, StoredBody};
+use semel_core::store::{
+    Committed, LeaseRef, Opened, ReleaseBy, RolledBack, Settled, StoreError, Undertaking, Writes,
+};
 
 use crate::idempotency::Idempotency;
 use crate::runtime::within;
@@ -17,33 +19,66 @@ use crate::runtime::within;
 const OFFER_FOR: Duration = Duration::from_mins(10);
 
 impl Idempotency {
-    /// Asks the store until it has taken the step, or a lesser one; then says what the client gets.
-    pub(crate) async fn persist(&self, mut settling: Settling, attempt: u32, late: bool) -> Reply {
+    /// Ends the run's transaction and asks the store until it has taken the step, or a lesser one; then says what the
+    /// client gets, or that the handler is to run again.
+    pub(crate) async fn persist(
+        &self,
+        settling: Settling,
+        undertaking: Option<Box<dyn Undertaking>>,
+        attempt: u32,
+        late: bool,
+    ) -> Came {
         let mut refused: Option<Step> = None;
+        let mut ending = Ending { idempotency: self, undertaking };
+        let mut settling = ending.begin(settling);
         loop {
             let step = settling.step();
-            let persisted = match self.send(&step).await {
-                Ok(settled) => {
-                    self.tell(&step, &settled, attempt, late);
-                    if settled == Settled::Applied {
-                        refused = None;
-                    }
-                    settling.answer(settled)
+            let persisted = if settling.undoes() {
+                settling.undone(ending.roll_back(step.lease()).await)
+            } else if let Step::Commit(lease, completion, keep, writes) = &step {
+                let committed = ending.commit(*lease, completion, keep, *writes).await;
+                if committed == Committed::Applied {
+                    self.tell(&step, &Settled::Applied, attempt, late);
                 }
-                Err(error) => {
-                    let lease = step.lease();
-                    tracing::error!(record = %lease.id, fence = %lease.fence, error = %error, "a run could not be settled");
-                    // The whole answer is the one to offer again, not the lesser one tried after it.
-                    refused.get_or_insert(step);
-                    settling.failed()
+                settling.committed(committed)
+            } else {
+                match self.send(&step).await {
+                    Ok(settled) => {
+                        self.tell(&step, &settled, attempt, late);
+                        if settled == Settled::Applied {
+                            refused = None;
+                        }
+                        settling.answer(settled)
+                    }
+                    Err(error) => {
+                        let lease = step.lease();
+                        tracing::error!(record = %lease.id, fence = %lease.fence, error = %error, "a run could not be settled");
+                        // The whole answer is the one to offer again, not the lesser one tried after it.
+                        refused.get_or_insert(step);
+                        settling.failed()
+                    }
                 }
             };
             match persisted {
+                Persisted::Look(looking) => {
+                    let view = self
+                        .asking("inspect", self.claim_tries(), || self.store().inspect(looking.wants()))
+                        .await;
+                    match looking.found(view.ok().flatten().as_ref()) {
+                        Found::Instead(less) => settling = *less,
+                        Found::Again(running) => {
+                            let lease = running.lease();
+                            tracing::debug!(record = %lease.id, fence = %lease.fence, "running again after a conflict");
+                            self.observe(&Event::Rerun { id: &lease.id, fence: lease.fence });
+                            return Came::Again(*running);
+                        }
+                    }
+                }
                 Persisted::Reply(reply) => {
                     if let Some(step) = refused {
                         self.offer_again(step, attempt);
                     }
-                    return *reply;
+                    return Came::To(*reply);
                 }
                 Persisted::Instead(less) => settling = *less,
                 Persisted::Overtaken(overtaken) => {
@@ -55,7 +90,7 @@ impl Idempotency {
                             .flatten(),
                         None => None,
                     };
-                    return overtaken.answer(record.as_ref());
+                    return Came::To(overtaken.answer(record.as_ref()));
                 }
             }
         }
@@ -72,7 +107,32 @@ impl Idempotency {
                 self.asking("release", tries, || self.store().release(by, *how, keep)).await
             }
             Step::Abandon(lease) => self.asking("abandon", tries, || self.store().abandon(*lease)).await,
+            // A transaction commits itself, and nothing of it is sent twice.
+            Step::Commit(..) => Err(self.not_a_step()),
         }
+    }
+
+    /// Settles what became of a run whose answer was lost while it was being read.
+    pub(crate) async fn leave(
+        &self,
+        lease: LeaseRef,
+        undertaking: Option<Box<dyn Undertaking>>,
+        keep: Retention,
+    ) {
+        let step = match undertaking {
+            Some(mut undertaking) => {
+                let opened = undertaking.opened();
+                let mut ending = Ending { idempotency: self, undertaking: Some(undertaking) };
+                let rolled_back = match opened {
+                    Opened::Back => ending.roll_back(lease).await,
+                    Opened::Never | Opened::Lent => RolledBack::Undone,
+                };
+                Step::left(lease, rolled_back, keep)
+            }
+            None => Step::Abandon(lease),
+        };
+        // If this fails, its lease runs out.
+        drop(self.send(&step).await);
     }
 
     /// The late truth still counts: once the store is back, the step is taken unless somebody else was faster.
@@ -102,12 +162,18 @@ impl Idempotency {
     fn tell(&self, step: &Step, settled: &Settled, attempt: u32, late: bool) {
         let LeaseRef { id, fence, .. } = step.lease();
         let event = match (settled, step) {
+            (Settled::Superseded(view), Step::Release(..))
+                if view.fence == fence && view.state == State::Completed =>
+            {
+                tracing::info!(record = %id, %fence, "the commit whose acknowledgement was lost had taken effect");
+                return;
+            }
             (Settled::Superseded(view), _) => {
                 tracing::warn!(record = %id, %fence, by = %view.fence, "superseded: the answer of this run is dropped");
                 Event::Superseded { id: &id, fence, by: view.fence, state: view.state }
             }
             (Settled::Absent, _) => return,
-            (Settled::Applied, Step::Complete(_, completion, _)) => {
+            (Settled::Applied, Step::Complete(_, completion, _) | Step::Commit(_, completion, ..)) => {
                 if late {
                     self.observe(&Event::LateCompletion { id: &id, fence });
                 }
@@ -128,6 +194,85 @@ impl Idempotency {
         };
         self.observe(&event);
     }
+}
+
+/// What settling a run came to.
+#[derive(Debug)]
+pub(crate) enum Came {
+    /// The answer for its client.
+    To(Reply),
+    /// It runs again, under the same claim.
+    Again(Running),
+}
+
+/// The end of a run's transaction. It is ended once; where no answer comes in time it is dropped, which closes its
+/// connection.
+struct Ending<'a> {
+    idempotency: &'a Idempotency,
+    undertaking: Option<Box<dyn Undertaking>>,
+}
+
+impl Ending<'_> {
+    fn begin(&mut self, settling: Settling) -> Settling {
+        match &mut self.undertaking {
+            Some(undertaking) => {
+                let opened = undertaking.opened();
+                if opened == Opened::Lent {
+                    let LeaseRef { id, fence, .. } = settling.step().lease();
+                    tracing::error!(
+                        record = %id, %fence,
+                        "a handler returned while its transaction was in use, by a task of its own or by the body of its \
+                         answer: nothing is committed. Finish with the transaction before the handler returns"
+                    );
+                }
+                settling.opened(opened)
+            }
+            None => settling.opened(Opened::Never),
+        }
+    }
+
+    async fn commit(
+        &mut self,
+        lease: LeaseRef,
+        completion: &Arc<Completion>,
+        keep: &Retention,
+        writes: Writes,
+    ) -> Committed {
+        let LeaseRef { id, fence, .. } = lease;
+        let Some(mut undertaking) = self.undertaking.take() else { return Committed::Never };
+        let commit = undertaking.commit(completion, keep, writes);
+        let limit = self.idempotency.settle_within();
+        let committed = within(self.idempotency.runtime(), limit, commit).await.unwrap_or(Committed::Unheard);
+        match committed {
+            Committed::Applied => {}
+            Committed::Torn => torn(lease),
+            other => {
+                tracing::warn!(record = %id, %fence, outcome = ?other, "a run's transaction was not committed");
+            }
+        }
+        committed
+    }
+
+    async fn roll_back(&mut self, lease: LeaseRef) -> RolledBack {
+        let Some(mut undertaking) = self.undertaking.take() else { return RolledBack::Undone };
+        let limit = self.idempotency.call_within();
+        // Without an answer its connection is closed: what was not committed never will be.
+        let rolled_back = within(self.idempotency.runtime(), limit, undertaking.roll_back())
+            .await
+            .unwrap_or(RolledBack::Undone);
+        if rolled_back == RolledBack::Torn {
+            torn(lease);
+        }
+        rolled_back
+    }
+}
+
+fn torn(lease: LeaseRef) {
+    tracing::error!(
+        record = %lease.id, fence = %lease.fence,
+        "a handler ended its transaction itself (COMMIT or ROLLBACK as text): what it committed stays, its answer is \
+         recorded nowhere, and the request is not run again. Look at what it wrote, and leave the end to Semel"
+    );
 }
 
 /// A step that waits for the store to come back, counted.

@@ -16,14 +16,15 @@ use http_body::Body as HttpBody;
 use semel_core::engine::{Dispatch, End, Failure, FailureKind, Head, Next, Reply, Running, Settling};
 use semel_core::key::Key;
 use semel_core::observe::Event;
-use semel_core::record::Fence;
-use semel_core::store::LeaseRef;
+use semel_core::record::{Fence, Retention};
+use semel_core::store::{LeaseRef, Undertaking};
 
 use crate::body::{Body, Whole};
 use crate::budget::{Detached, Place};
 use crate::capture::capture;
 use crate::client::Client;
 use crate::idempotency::Idempotency;
+use crate::persist::Came;
 
 /// A request extension for the handler: which run this is.
 #[derive(Clone, Debug)]
@@ -52,6 +53,16 @@ pub struct Ticket {
     dispatched: bool,
     overran: bool,
     settled: bool,
+    transacts: Option<Transacts>,
+}
+
+/// A run in a transaction.
+struct Transacts {
+    /// `None` before it is lent, and once it is being ended.
+    undertaking: Option<Box<dyn Undertaking>>,
+    /// Whoever runs it can call the handler again.
+    again: bool,
+    keep: Retention,
 }
 
 impl Ticket {
@@ -64,7 +75,11 @@ impl Ticket {
         let lease = running.lease();
         let started = idempotency.runtime().now();
         let policy = running.policy();
-        let beat = idempotency.heart().enter(lease, policy.lease, policy.max_run, asked_at);
+        let renewed = idempotency.transactions().is_none_or(|those| those.tolerates_renewals());
+        let beat = idempotency.heart().enter(lease, policy.lease, policy.max_run, asked_at, renewed);
+        let keep = policy.retention;
+        let transacts =
+            idempotency.transactions().map(|_| Transacts { undertaking: None, again: false, keep });
         let attempt = running.attempt();
         idempotency.observe(&Event::Claimed { id: &lease.id, attempt, fence: lease.fence });
         tracing::debug!(record = %lease.id, fence = %lease.fence, attempt, "claimed");
@@ -79,18 +94,36 @@ impl Ticket {
             dispatched: false,
             overran: false,
             settled: false,
+            transacts,
         }
     }
 
     /// Prepares the request for the handler: key, attempt and fence as fields and as an [`Idempotent`]
     /// extension. From here on the handler counts as having seen it.
+    ///
+    /// Where the route is transactional the handler finds its transaction among the extensions. After
+    /// [`Responded::Again`] it is called once more, with the same request.
     pub fn dispatch(&mut self, parts: &mut Parts) {
+        if let (Some(transactions), Some(own)) = (self.idempotency.transactions(), &mut self.transacts) {
+            own.undertaking = Some(transactions.lend(self.lease, &mut parts.extensions));
+            if let (Some(running), false) = (&mut self.running, self.dispatched) {
+                running.transact(own.again);
+            }
+        }
         if let Some(running) = &self.running {
             running.prepare(&mut parts.headers);
             let (key, attempt, fence) = (running.key().clone(), running.attempt(), running.fence());
             parts.extensions.insert(Idempotent { key, attempt, fence });
         }
         self.dispatched = true;
+    }
+
+    /// Whether the handler may have to be called again, after its transaction met others. Whoever asks before
+    /// [`dispatch`](Self::dispatch) keeps a copy of the request and uses [`respond_or_again`](Self::respond_or_again).
+    pub fn may_rerun(&mut self) -> bool {
+        let Some(own) = &mut self.transacts else { return false };
+        own.again = true;
+        self.running.as_ref().is_some_and(|running| running.policy().reruns > 0)
     }
 
     /// Runs the handler to its end, whatever its client does. A client that hangs up is counted; one that
@@ -130,10 +163,22 @@ impl Ticket {
     }
 
     /// Settles the run by the handler's answer, and gives the answer that may go out now.
-    pub async fn respond<B: HttpBody>(mut self: Box<Self>, response: Response<B>) -> Response<Body<B>> {
+    pub async fn respond<B: HttpBody>(self: Box<Self>, response: Response<B>) -> Response<Body<B>> {
+        match self.respond_or_again(response).await {
+            Responded::Answer(answer) => answer,
+            // Not asked for: see `may_rerun`. Settled as a run without an answer.
+            Responded::Again(ticket) => {
+                let failure = Failure { dispatch: Dispatch::Maybe, kind: FailureKind::Handler };
+                ticket.fail(failure).await.map(Body::whole)
+            }
+        }
+    }
+
+    /// As [`respond`](Self::respond), for who can call the handler again.
+    pub async fn respond_or_again<B: HttpBody>(mut self: Box<Self>, response: Response<B>) -> Responded<B> {
         let (mut parts, body) = response.into_parts();
         let Some(running) = self.running.take() else {
-            return Response::from_parts(parts, Body::passed(body));
+            return Responded::Answer(Response::from_parts(parts, Body::passed(body)));
         };
         self.idempotency.ran_for(self.idempotency.runtime().now().saturating_sub(self.started));
         let at_least = body.size_hint().lower();
@@ -150,7 +195,14 @@ impl Ticket {
                 (Box::new(capturing.end(end)), body)
             }
         };
-        match self.settle(*settling).await {
+        let told = match self.settle(*settling).await {
+            Came::To(reply) => reply,
+            Came::Again(running) => {
+                self.running = Some(running);
+                return Responded::Again(self);
+            }
+        };
+        Responded::Answer(match told {
             Reply::Live(live) => {
                 live.mark(&mut parts.headers);
                 let body = body.unwrap_or_else(|| Body::whole(Whole::default()));
@@ -160,7 +212,7 @@ impl Ticket {
             Reply::Reject(rejection) => {
                 self.idempotency.reject(rejection, Some(&self.lease.id)).map(Body::whole)
             }
-        }
+        })
     }
 
     /// Settles a run that ended without an answer, and gives the answer for its client.
@@ -169,7 +221,12 @@ impl Ticket {
             return Response::new(Whole::default());
         };
         let id = self.lease.id;
-        match self.settle(running.fail(failure)).await {
+        let told = match self.settle(running.fail(failure)).await {
+            Came::To(reply) => reply,
+            // A failure names no conflict.
+            Came::Again(running) => Reply::Reject(running.overran()),
+        };
+        match told {
             Reply::Reject(rejection) => self.idempotency.reject(rejection, Some(&id)),
             Reply::Replay(replay) => self.idempotency.replay(replay, &id),
             Reply::Live(live) => {
@@ -183,10 +240,11 @@ impl Ticket {
         }
     }
 
-    async fn settle(&mut self, settling: Settling) -> Reply {
-        let reply = self.idempotency.persist(settling, self.attempt, self.overran).await;
-        self.settled = true;
-        reply
+    async fn settle(&mut self, settling: Settling) -> Came {
+        let undertaking = self.transacts.as_mut().and_then(|own| own.undertaking.take());
+        let came = self.idempotency.persist(settling, undertaking, self.attempt, self.overran).await;
+        self.settled = matches!(came, Came::To(_));
+        came
     }
 }
 
@@ -200,14 +258,14 @@ impl Drop for Ticket {
         let failure = Failure { dispatch, kind: FailureKind::Handler };
         let (this, place) = (self.idempotency.clone(), self.place.take());
         let (running, lease, attempt, late) = (self.running.take(), self.lease, self.attempt, self.overran);
+        let (undertaking, keep) =
+            self.transacts.take().map_or((None, Retention::default()), |own| (own.undertaking, own.keep));
         let task = async move {
             let _place = place;
             match running {
-                Some(running) => drop(this.persist(running.fail(failure), attempt, late).await),
-                // It was lost while its answer was being read. If this fails, its lease runs out.
-                None => {
-                    drop(this.asking("abandon", this.settle_tries(), || this.store().abandon(lease)).await);
-                }
+                Some(running) => drop(this.persist(running.fail(failure), undertaking, attempt, late).await),
+                // It was lost while its answer was being read.
+                None => this.leave(lease, undertaking, keep).await,
             }
         };
         self.idempotency.runtime().spawn(Box::pin(task));
@@ -221,6 +279,18 @@ impl fmt::Debug for Ticket {
             .field("attempt", &self.attempt)
             .finish_non_exhaustive()
     }
+}
+
+/// What came of a handler's answer.
+#[derive(Debug)]
+#[must_use]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and lives for one match")]
+#[expect(clippy::exhaustive_enums, reason = "a host has to do each of them")]
+pub enum Responded<B> {
+    /// It may go out.
+    Answer(Response<Body<B>>),
+    /// The run's transaction met others: [`Ticket::dispatch`] the same request, and run the handler again.
+    Again(Box<Ticket>),
 }
 
 /// The handler panicked. Its run is settled like any that ended without an answer.

@@ -6,7 +6,7 @@
 //! Claiming::answer(begun)   → Run | Replay | Reject | Wait | AskAgain
 //! Running::respond(head)    → Capturing | Settling        Running::fail(failure) → Settling
 //! Capturing::end(end)       → Settling
-//! Settling::answer(settled) → Reply
+//! Settling::answer(settled) → Reply                      Settling::committed(committed) → Reply | Look
 //! ```
 //!
 //! Nothing here waits, reads a clock or talks to a store: each state says what to do next, and is told what
@@ -17,9 +17,11 @@ mod asker;
 mod claim;
 mod run;
 mod settle;
+mod transact;
 
 pub use admit::{Admission, Buffering, Bypass, admit};
 pub use asker::{Rejection, Replay};
 pub use claim::{Claiming, Decision, Unclaimed, Waiting};
 pub use run::{Capturing, Dispatch, End, Failure, FailureKind, Head, Next, Override, Running};
 pub use settle::{Live, Overtaken, Persisted, Reply, Settling, Step};
+pub use transact::{Found, Looking};

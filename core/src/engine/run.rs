@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::asker::{Asker, Rejection};
 use super::settle::{Settling, Then};
+use super::transact::{self, Again, Transacting};
 use crate::key::Key;
 use crate::policy::keep::{Class, Keep, Outcome};
 use crate::policy::{HeaderRules, Policy};
@@ -17,7 +18,7 @@ use crate::problem::Code;
 use crate::record::{
     Completion, Fence, Fingerprint, NotKept, PrincipalTag, Recovery, Retention, StoredBody, StoredResponse,
 };
-use crate::store::{Acquired, Begin, Lease, LeaseRef};
+use crate::store::{Acquired, Begin, Lease, LeaseRef, Writes};
 
 /// A claimed request whose handler is running, or about to.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub struct Running {
     key: Key,
     attempt: u32,
     progress: Option<Bytes>,
+    pub(super) transacting: Option<Transacting>,
 }
 
 /// Whether a request may have reached whoever was to run it.
@@ -102,6 +104,7 @@ pub struct Override {
     retention: Option<Retention>,
     body_dropped: bool,
     forget: bool,
+    conflict: bool,
 }
 
 impl Override {
@@ -113,6 +116,20 @@ impl Override {
     /// Says whether the work was done: the last word over every rule.
     pub fn outcome(mut self, outcome: Outcome) -> Self {
         self.outcome = Some(outcome);
+        self
+    }
+
+    /// Commits what was written through the run's transaction although the status is 400 or above. The same as
+    /// [`outcome`](Self::outcome)`(`[`Outcome::Applied`]`)`.
+    pub fn commit(self) -> Self {
+        self.outcome(Outcome::Applied)
+    }
+
+    /// Says that the run's transaction met others, as a database says by a serialization failure or a deadlock:
+    /// everything is rolled back, and the handler runs again where its route allows it
+    /// ([`reruns`](crate::policy::PolicyBuilder::reruns)). Where it does not, the answer is judged as any other.
+    pub fn conflict(mut self) -> Self {
+        self.conflict = true;
         self
     }
 
@@ -173,7 +190,24 @@ impl Running {
             key,
             attempt: acquired.attempt,
             progress: acquired.progress,
+            transacting: None,
         }
+    }
+
+    /// What a settling run keeps, should it have to run again.
+    pub(super) fn split(mut self) -> (Self, Option<Box<Again>>) {
+        let again = self.transacting.map(|transacting| {
+            Box::new(Again::new(self.key.clone(), self.attempt, self.progress.take(), transacting))
+        });
+        (self, again)
+    }
+
+    /// The same run, once more.
+    pub(super) fn again(settling: Settling, again: Again) -> Self {
+        let Settling { asker, lease, fingerprint, principal, recovery, .. } = settling;
+        let Again { key, attempt, progress, transacting, .. } = again;
+        let transacting = Some(Transacting { reruns: transacting.reruns.saturating_sub(1) });
+        Self { asker, lease, fingerprint, principal, recovery, key, attempt, progress, transacting }
     }
 
     /// The rules it runs by.
@@ -241,7 +275,15 @@ impl Running {
             () if upgraded && said.is_none() => Class::Store,
             () => keep.classify(parts.status, &parts.headers, said),
         };
+        let class = match self.transacting {
+            Some(_) => keep.undone(class, parts.status, &parts.headers, said),
+            None => class,
+        };
         HeaderRules::strip_answer(&mut parts.headers);
+        if decided.conflict && self.may_rerun() {
+            let unknown = class == Class::Unknown;
+            return Next::Settle(Box::new(Settling::conflict(self, Then::Live { unknown })));
+        }
         match class {
             Class::Forget => return Next::Settle(Box::new(Settling::forget(self))),
             Class::Unknown => {
@@ -261,12 +303,14 @@ impl Running {
         let drop_body =
             decided.body_dropped || (self.asker.policy.drop_no_store_bodies && no_store(&parts.headers));
         let retention = decided.retention.unwrap_or(self.asker.policy.retention);
+        let applied = said == Some(Outcome::Applied);
+        let writes = transact::writes(Keep::failed(parts.status, &parts.headers, None), applied);
         let class = if Keep::awaits_trailers(parts.status, &parts.headers, said) {
             Judged::ByTrailers(class, keep)
         } else {
             Judged::ByHead(class)
         };
-        let capturing = Capturing { running: self, class, stored, drop_body, retention };
+        let capturing = Capturing { running: self, class, stored, drop_body, retention, writes };
         if endless {
             Next::Settle(Box::new(capturing.end(End::Endless)))
         } else if at_least > capturing.limit() as u64 {
@@ -284,6 +328,7 @@ impl Running {
                     self.asker.reject_code(failure.kind.never()).retry_after(Duration::from_secs(1));
                 Settling::release(self, Then::Reject(rejection))
             }
+            Dispatch::Maybe if self.transacting.is_some() => Settling::broken(self, failure.kind.status()),
             Dispatch::Maybe => {
                 let rejection = self.asker.outcome_unknown(failure.kind.status(), self.recovery);
                 Settling::abandon(self, Then::Reject(rejection))
@@ -301,6 +346,8 @@ pub struct Capturing {
     stored: StoredResponse,
     drop_body: bool,
     retention: Retention,
+    /// Where it runs in a transaction, and its answer is kept.
+    writes: Writes,
 }
 
 /// What decides the class of an answer. A rule of one's own is asked once, with every field of the answer:
@@ -351,8 +398,9 @@ impl Capturing {
 
     /// Judges how the reading ended.
     pub fn end(self, end: End) -> Settling {
-        let Self { running, class, mut stored, drop_body, retention } = self;
+        let Self { running, class, mut stored, drop_body, retention, mut writes } = self;
         let (body, trailers) = match end {
+            End::Cut if running.transacting.is_some() => return Settling::cut(running),
             End::Cut => {
                 let status = running.asker.policy.broken_status;
                 let rejection = running.asker.outcome_unknown(status, running.recovery);
@@ -365,11 +413,22 @@ impl Capturing {
         };
         let class = match (class, &body) {
             (Judged::ByTrailers(_, keep), StoredBody::Kept(_)) => {
-                keep.classify_whole(stored.status, &stored.headers, trailers.as_ref(), None)
+                if Keep::failed(stored.status, &stored.headers, trailers.as_ref()) {
+                    writes = Writes::RollBack;
+                }
+                let class = keep.classify_whole(stored.status, &stored.headers, trailers.as_ref(), None);
+                match running.transacting {
+                    // Trailers are judged by gRPC's table alone.
+                    Some(_) if class == Class::Unknown => Class::Release,
+                    _ => class,
+                }
             }
             (Judged::ByHead(class) | Judged::ByTrailers(class, _), _) => class,
         };
         match class {
+            Class::Store if running.transacting.is_some() && matches!(body, StoredBody::NotKept(_)) => {
+                Settling::unbounded(running)
+            }
             Class::Store => {
                 stored.body = match body {
                     StoredBody::Kept(_) if drop_body => StoredBody::NotKept(NotKept::ByChoice),
@@ -377,7 +436,10 @@ impl Capturing {
                 };
                 stored.trailers = running.asker.policy.headers.trailers_to_store(trailers.as_ref());
                 let completion = Arc::new(Completion { response: Some(stored), reference: None });
-                Settling::complete(running, completion, retention)
+                match running.transacting {
+                    Some(_) => Settling::commit(running, completion, retention, writes),
+                    None => Settling::complete(running, completion, retention),
+                }
             }
             Class::Release => Settling::release(running, Then::Live { unknown: false }),
             Class::Forget => Settling::forget(running),

@@ -9,30 +9,34 @@ use http::{HeaderMap, HeaderValue};
 
 use super::asker::{Asker, Rejection, Replay};
 use super::run::Running;
+use super::transact::{Again, Looking};
 use crate::policy::headers::IDEMPOTENCY_OUTCOME;
 use crate::problem::{Code, Problem};
 use crate::record::{
     Completion, Fingerprint, NotKept, PrincipalTag, Record, RecordId, RecordView, Recovery, Retention, State,
     StoredBody,
 };
-use crate::store::{Lease, LeaseRef, ReleaseAs, Settled};
+use crate::store::{Committed, Lease, LeaseRef, ReleaseAs, Settled, Writes};
 
 /// A run that has ended, and what its record is to become.
 #[derive(Debug)]
 #[must_use = "the record is settled, and its client answered, only by going on"]
 pub struct Settling {
-    asker: Asker,
-    lease: Lease,
-    fingerprint: Fingerprint,
-    principal: Option<PrincipalTag>,
-    recovery: Recovery,
-    step: Kind,
-    then: Then,
+    pub(super) asker: Asker,
+    pub(super) lease: Lease,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) principal: Option<PrincipalTag>,
+    pub(super) recovery: Recovery,
+    pub(super) step: Kind,
+    pub(super) then: Then,
+    /// Of a run in a transaction.
+    pub(super) again: Option<Box<Again>>,
 }
 
 #[derive(Debug)]
-enum Kind {
+pub(super) enum Kind {
     Complete(Arc<Completion>, Retention),
+    Commit(Arc<Completion>, Retention, Writes),
     Release(ReleaseAs),
     Abandon,
 }
@@ -40,8 +44,12 @@ enum Kind {
 /// What the client gets if the store takes the step.
 #[derive(Debug)]
 pub(super) enum Then {
-    Live { unknown: bool },
+    Live {
+        unknown: bool,
+    },
     Reject(Rejection),
+    /// A commit that nobody heard of is settled by the release: if that takes effect, it was not committed.
+    InDoubt,
 }
 
 /// One step to ask of the store. Sending it again is safe.
@@ -50,6 +58,8 @@ pub(super) enum Then {
 pub enum Step {
     /// [`Store::complete`](crate::store::Store::complete).
     Complete(LeaseRef, Arc<Completion>, Retention),
+    /// [`Undertaking::commit`](crate::store::Undertaking::commit): not a step of the store, and not safe to repeat.
+    Commit(LeaseRef, Arc<Completion>, Retention, Writes),
     /// [`Store::release`](crate::store::Store::release), by this lease.
     Release(LeaseRef, ReleaseAs, Retention),
     /// [`Store::abandon`](crate::store::Store::abandon).
@@ -60,7 +70,10 @@ impl Step {
     /// The lease it settles.
     pub const fn lease(&self) -> LeaseRef {
         match self {
-            Self::Complete(lease, ..) | Self::Release(lease, ..) | Self::Abandon(lease) => *lease,
+            Self::Complete(lease, ..)
+            | Self::Commit(lease, ..)
+            | Self::Release(lease, ..)
+            | Self::Abandon(lease) => *lease,
         }
     }
 }
@@ -76,6 +89,8 @@ pub enum Persisted {
     Overtaken(Box<Overtaken>),
     /// Try this lesser step instead.
     Instead(Box<Settling>),
+    /// The transaction met others: inspect the record, to see whether the run may run again.
+    Look(Box<Looking>),
 }
 
 /// What the run's own client gets.
@@ -114,6 +129,15 @@ impl Settling {
         Self::new(running, Kind::Complete(completion, retention), Then::Live { unknown: false })
     }
 
+    pub(super) fn commit(
+        running: Running,
+        completion: Arc<Completion>,
+        retention: Retention,
+        writes: Writes,
+    ) -> Self {
+        Self::new(running, Kind::Commit(completion, retention, writes), Then::Live { unknown: false })
+    }
+
     pub(super) fn release(running: Running, then: Then) -> Self {
         Self::new(running, Kind::Release(ReleaseAs::Retry), then)
     }
@@ -127,8 +151,8 @@ impl Settling {
     }
 
     fn new(running: Running, step: Kind, then: Then) -> Self {
-        let Running { asker, lease, fingerprint, principal, recovery, .. } = running;
-        Self { asker, lease, fingerprint, principal, recovery, step, then }
+        let (Running { asker, lease, fingerprint, principal, recovery, .. }, again) = running.split();
+        Self { asker, lease, fingerprint, principal, recovery, step, then, again }
     }
 
     /// What to ask the store.
@@ -138,6 +162,9 @@ impl Settling {
             Kind::Complete(completion, retention) => {
                 Step::Complete(lease, Arc::clone(completion), *retention)
             }
+            Kind::Commit(completion, retention, writes) => {
+                Step::Commit(lease, Arc::clone(completion), *retention, *writes)
+            }
             Kind::Release(how) => Step::Release(lease, *how, self.asker.policy.retention),
             Kind::Abandon => Step::Abandon(lease),
         }
@@ -146,9 +173,13 @@ impl Settling {
     /// The store answered.
     pub fn answer(self, settled: Settled) -> Persisted {
         match (settled, &self.step) {
+            (Settled::Applied, _) if matches!(self.then, Then::InDoubt) => self.not_committed(),
+            (Settled::Superseded(view), _) if self.is_own_commit(&view) => {
+                Persisted::Reply(Box::new(Reply::Live(Live { asker: self.asker, unknown: false })))
+            }
             (Settled::Applied, _) | (Settled::Absent, Kind::Release(_) | Kind::Abandon) => self.reply(),
             // Deleted under the run: the answer is recorded nowhere, so it is no recorded success.
-            (Settled::Absent, Kind::Complete(..)) => {
+            (Settled::Absent, Kind::Complete(..) | Kind::Commit(..)) => {
                 let rejection = self.asker.outcome_unknown(self.asker.policy.broken_status, self.recovery);
                 Persisted::Reply(Box::new(Reply::Reject(rejection)))
             }
@@ -178,13 +209,20 @@ impl Settling {
             }
             // Neither answer is a kept one. The record goes by its recovery rule when the lease is over.
             Kind::Release(_) | Kind::Abandon => self.reply(),
+            // A transaction says how it failed.
+            Kind::Commit(..) => self.committed(Committed::Unheard),
         }
     }
 
-    fn reply(self) -> Persisted {
+    pub(super) fn reply(self) -> Persisted {
         Persisted::Reply(Box::new(match self.then {
             Then::Live { unknown } => Reply::Live(Live { asker: self.asker, unknown }),
             Then::Reject(rejection) => Reply::Reject(rejection),
+            // The record is gone, or the store could not be asked.
+            Then::InDoubt => {
+                let status = self.asker.policy.broken_status;
+                Reply::Reject(self.asker.outcome_unknown(status, self.recovery))
+            }
         }))
     }
 }

@@ -262,6 +262,31 @@ impl Keep {
         }
     }
 
+    /// The class of an answer whose writes are rolled back unless it is stored: what would be unknown only because
+    /// nobody knows what the handler did is known not to have happened. The application's own word stays: that of the
+    /// answer, and that of a rule of its own.
+    pub(crate) fn undone(
+        &self,
+        class: Class,
+        status: StatusCode,
+        headers: &HeaderMap,
+        said: Option<Outcome>,
+    ) -> Class {
+        let asked = matches!(self.0, Rule::Custom { .. })
+            && !leaves_unknown(status)
+            && !(status == StatusCode::OK && Grpc::of(headers).is_some() && grpc_status(headers).is_some());
+        match class {
+            Class::Unknown if said.is_none() && !asked => Class::Release,
+            class => class,
+        }
+    }
+
+    /// Whether an answer says that the request failed: what it wrote is not to stay.
+    pub(crate) fn failed(status: StatusCode, headers: &HeaderMap, trailers: Option<&HeaderMap>) -> bool {
+        let grpc = || grpc_status(headers).or_else(|| trailers.and_then(grpc_status));
+        status.as_u16() >= 400 || (Grpc::of(headers).is_some() && grpc().is_some_and(|code| code != 0))
+    }
+
     fn by_status(&self, status: StatusCode, headers: &HeaderMap) -> Class {
         match (status.as_u16(), &self.0) {
             (_, Rule::Custom { judge, .. }) => judge(status, headers),

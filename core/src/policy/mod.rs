@@ -82,6 +82,8 @@ pub struct PolicyBuilder {
     pub drop_no_store_bodies: bool,
     /// What happens when a run ends without an answer.
     pub recovery: Recovery,
+    /// How often a run whose transaction met others is run again in place. Default 0. Transactional routes only.
+    pub reruns: u32,
     /// How long a claim is held without renewal. Default 30 s.
     pub lease: Duration,
     /// How long a run is renewed. Default 10 min.
@@ -168,6 +170,7 @@ impl Default for PolicyBuilder {
             headers: HeaderRules::default(),
             drop_no_store_bodies: false,
             recovery: Recovery::default(),
+            reruns: 0,
             lease: Duration::from_secs(30),
             max_run: Duration::from_mins(10),
             body_limit: 1024 * 1024,
@@ -278,6 +281,16 @@ macro_rules! policy_setters {
         #[must_use]
         pub fn recovery(mut $self, recovery: $crate::record::Recovery) -> Self {
             $path.recovery = recovery;
+            $self
+        }
+
+        /// Runs the handler of a transactional route again, at most so often, when its transaction met others: a
+        /// serialization failure, a deadlock, or an answer that says [`Override::conflict`](
+        /// $crate::engine::Override::conflict). Only where the handler has no effect outside its transaction. Default
+        /// 0: the client is told to try again.
+        #[must_use]
+        pub fn reruns(mut $self, most: u32) -> Self {
+            $path.reruns = most;
             $self
         }
 

@@ -38,6 +38,9 @@ pub enum Code {
     StoreUnavailable,
     /// `upstream-unreachable`, 502: the application cannot be reached, so nothing was run.
     UpstreamUnreachable,
+    /// `rolled-back`, 500, or 503 where others were in the way: the run failed in its transaction, and nothing of it
+    /// stayed.
+    RolledBack,
 }
 
 /// Whether and how a client may try again.
@@ -103,7 +106,7 @@ struct Facts {
 
 impl Code {
     /// All codes, in the order of the contract.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::KeyMissing,
         Self::KeyInvalid,
         Self::PrincipalMissing,
@@ -119,6 +122,7 @@ impl Code {
         Self::ContentTooLarge,
         Self::StoreUnavailable,
         Self::UpstreamUnreachable,
+        Self::RolledBack,
     ];
 
     /// The code's name: member `code`, end of the `type` URI, and metric label.
@@ -300,6 +304,15 @@ impl Code {
                          is free.",
                 what_to_do: "Wait a moment and send the same request with the same key again.",
             },
+            Self::RolledBack => Facts {
+                name: "rolled-back",
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                retry: Retry::SameKey,
+                title: "The operation failed and was undone",
+                detail: "The operation failed. Everything it wrote was rolled back, and its key is free.",
+                what_to_do: "Send the same request with the same key again, after `Retry-After` if it is given. If it \
+                             goes on failing, tell the service's operator the `instance`.",
+            },
         }
     }
 }
@@ -341,6 +354,7 @@ mod tests {
             ("content-too-large", 413, "stop"),
             ("store-unavailable", 503, "same-key"),
             ("upstream-unreachable", 502, "same-key"),
+            ("rolled-back", 500, "same-key"),
         ];
         let ours = Code::ALL.map(|code| (code.as_str(), code.status().as_u16(), code.retry().as_str()));
         assert_eq!(ours, contract);

@@ -77,7 +77,7 @@ impl Problem {
             outcome: match code {
                 Code::OutcomeUnknown => Some(Outcome::Unknown),
                 // The request was claimed and is known not to have run.
-                Code::UpstreamUnreachable => Some(Outcome::NotApplied),
+                Code::UpstreamUnreachable | Code::RolledBack => Some(Outcome::NotApplied),
                 _ => None,
             },
         }

@@ -270,6 +270,7 @@ mod tests {
             (Code::UpstreamUnreachable, Class::Release),
             (Code::OutcomeUnknown, Class::Unknown),
             (Code::StoreUnavailable, Class::Release),
+            (Code::RolledBack, Class::Release),
         ] {
             let answer = Problem::new(code).render(&HeaderMap::new(), &Docs::default());
             let said = Outcome::from_headers(answer.headers());

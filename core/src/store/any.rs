@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Page, Query, ReleaseAs, ReleaseBy,
-    Resolution, Resolved, Settled, Store, StoreError, Swept, Watch,
+    Resolution, Resolved, Settled, Store, StoreError, Swept, Transactions, Watch,
 };
 use crate::identity::Secret;
 use crate::record::{Completion, Record, RecordId, RecordView, Retention};
@@ -50,6 +50,7 @@ macro_rules! twin {
             $(fn $name<'a>(&'a self, $($arg: $ty),*) -> Answer<'a, $out>;)*
             fn capabilities(&self) -> Capabilities;
             fn secret(&self) -> &Secret;
+            fn commits_with(&self, transactions: &dyn Transactions) -> bool;
         }
 
         impl<S: Store> DynStore for S {
@@ -63,6 +64,10 @@ macro_rules! twin {
 
             fn secret(&self) -> &Secret {
                 Store::secret(self)
+            }
+
+            fn commits_with(&self, transactions: &dyn Transactions) -> bool {
+                Store::commits_with(self, transactions)
             }
         }
 
@@ -83,6 +88,11 @@ macro_rules! twin {
             /// [`Store::secret`].
             pub fn secret(&self) -> &Secret {
                 self.0.secret()
+            }
+
+            /// [`Store::commits_with`].
+            pub fn commits_with(&self, transactions: &dyn Transactions) -> bool {
+                self.0.commits_with(transactions)
             }
         }
     };

@@ -6,6 +6,7 @@
 
 mod any;
 mod exam;
+mod transact;
 
 use std::fmt;
 use std::future::Future;
@@ -17,6 +18,9 @@ use bytes::Bytes;
 
 pub use any::AnyStore;
 pub use exam::{Finding, Migrated, Migration, Severity};
+pub use transact::{
+    Committed, LendError, Lender, Opened, Pending, RolledBack, Transactions, Undertaking, Writes,
+};
 
 use crate::identity::Secret;
 use crate::record::{
@@ -158,6 +162,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The secret that keys this store's identities: made by compare-and-set when the store was first opened,
     /// or configured.
     fn secret(&self) -> &Secret;
+
+    /// Whether these transactions complete this very store's records, in the form in which it reads them. A store
+    /// that changes what it keeps, or keeps copies of it, says no.
+    fn commits_with(&self, transactions: &dyn Transactions) -> bool {
+        let _ = transactions;
+        false
+    }
 }
 
 /// A claim, as it is asked for.

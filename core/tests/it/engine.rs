@@ -26,7 +26,7 @@ use semel_core::store::{
 };
 use uuid::Uuid;
 
-const NOW: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 const BODY: &[u8] = br#"{"a":1}"#;
 
 fn secret() -> Secret {
@@ -46,7 +46,7 @@ fn keyed() -> Parts {
     parts(&[("idempotency-key", "\"k\"")])
 }
 
-fn policy(change: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Policy {
+pub(crate) fn policy(change: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Policy {
     change(Policy::builder()).build().unwrap()
 }
 
@@ -61,7 +61,7 @@ fn claim(policy: &Policy, parts: &mut Parts) -> Result<Claiming, Rejection> {
     }
 }
 
-fn claiming(policy: &Policy) -> (Claiming, Parts) {
+pub(crate) fn claiming(policy: &Policy) -> (Claiming, Parts) {
     let mut parts = keyed();
     (claim(policy, &mut parts).unwrap(), parts)
 }
@@ -75,7 +75,7 @@ fn acquired(ask: &Begin) -> Begun {
     Begun::Acquired(Acquired { lease, attempt: 1, progress: None })
 }
 
-fn running(policy: &Policy) -> Running {
+pub(crate) fn running(policy: &Policy) -> Running {
     let (claiming, parts) = claiming(policy);
     let begun = acquired(claiming.ask());
     match answer(claiming, &parts, begun) {
@@ -84,7 +84,7 @@ fn running(policy: &Policy) -> Running {
     }
 }
 
-fn view(ask: &Begin, state: State) -> RecordView {
+pub(crate) fn view(ask: &Begin, state: State) -> RecordView {
     RecordView {
         id: ask.id,
         state,
@@ -117,11 +117,11 @@ fn record(ask: &Begin, body: StoredBody) -> Record {
     }
 }
 
-fn kept(ask: &Begin) -> Record {
+pub(crate) fn kept(ask: &Begin) -> Record {
     record(ask, StoredBody::Kept(Bytes::from_static(b"winner")))
 }
 
-fn told(rejection: Rejection) -> (u16, String, http::HeaderMap) {
+pub(crate) fn told(rejection: Rejection) -> (u16, String, http::HeaderMap) {
     let response = rejection.render(Uuid::nil());
     let code = String::from_utf8(response.body().to_vec()).unwrap();
     let code = code.split("\"code\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
@@ -375,15 +375,15 @@ fn a_hop_behind_another_says_of_its_own_refusals_that_nothing_ran() {
     assert!(!headers.contains_key("idempotency-outcome"));
 }
 
-fn head(status: u16) -> http::response::Parts {
+pub(crate) fn head(status: u16) -> http::response::Parts {
     Response::builder().status(status).body(()).unwrap().into_parts().0
 }
 
-fn whole() -> End {
+pub(crate) fn whole() -> End {
     End::Whole { body: Bytes::from_static(b"own"), trailers: None }
 }
 
-fn settled_by(running: Running, mut parts: http::response::Parts, end: End) -> Settling {
+pub(crate) fn settled_by(running: Running, mut parts: http::response::Parts, end: End) -> Settling {
     match running.respond(Head { parts: &mut parts, at_least: 0 }) {
         Next::Settle(settling) => *settling,
         Next::Capture(capturing) => capturing.end(end),
@@ -400,6 +400,7 @@ fn each_answer_settles_as_its_class_says() {
         Step::Release(_, ReleaseAs::Retry, _) => "release",
         Step::Release(_, ReleaseAs::Forgotten, _) => "forget",
         Step::Abandon(_) => "abandon",
+        Step::Commit(..) => "commit",
     };
     let with = |status: u16, decided: Override| {
         let mut parts = head(status);
@@ -523,6 +524,7 @@ proptest! {
                 _ => settling.failed(),
             };
             match persisted {
+                Persisted::Look(_) => panic!("there is no transaction"),
                 Persisted::Instead(less) => settling = *less,
                 Persisted::Reply(reply) => {
                     prop_assert!(!keeps || applied || !matches!(*reply, Reply::Live(_)));

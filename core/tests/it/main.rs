@@ -8,3 +8,4 @@ mod keys;
 mod policy_page;
 mod problems;
 mod scopes;
+mod transact;
