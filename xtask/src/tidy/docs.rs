@@ -27,6 +27,7 @@ pub(crate) fn named_tests_exist(tree: &Tree, findings: &mut Vec<Finding>) {
 pub(crate) fn pages_show_the_examples(tree: &Tree, findings: &mut Vec<Finding>) {
     const PAGES: &[(&str, &str)] = &[
         ("README.md", "examples/axum-hello/src/main.rs"),
+        ("docs/client.md", "examples/client-hello/src/main.rs"),
         ("docs/operating.md", "examples/reconcile/src/main.rs"),
     ];
     for (page, example) in PAGES {
@@ -77,10 +78,13 @@ mod tests {
     fn a_page_that_left_its_example_is_found() {
         let block = |code: &str| format!("# x\n```rust\n{code}\n```\n");
         let (readme, operating) = (block("fn main() {}"), block("fn settle() {}"));
+        let client = block("fn call() {}");
         let found_with = |hello: &str, reconcile: &str| {
             let files = [
                 ("README.md", readme.as_str()),
+                ("docs/client.md", client.as_str()),
                 ("docs/operating.md", operating.as_str()),
+                ("examples/client-hello/src/main.rs", "fn call() {}\n"),
                 ("examples/axum-hello/src/main.rs", hello),
                 ("examples/reconcile/src/main.rs", reconcile),
             ];
@@ -89,6 +93,6 @@ mod tests {
         assert!(found_with("//! d\nfn main() {}\n", "use x;\nfn settle() {}\n").is_empty());
         assert_eq!(found_with("fn main() { run() }\n", "fn settle() {}\n"), ["README.md:1"]);
         assert_eq!(found_with("fn main() {}\n", ""), ["docs/operating.md:1"]);
-        assert_eq!(found(pages_show_the_examples, &[("README.md", "no code")]).len(), 2);
+        assert_eq!(found(pages_show_the_examples, &[("README.md", "no code")]).len(), 3);
     }
 }

@@ -5,6 +5,8 @@ use super::{Finding, Tree};
 /// A crate of this workspace, and how high it stands. A crate uses only what stands below it.
 const CRATES: &[(&str, u8)] = &[
     ("semel-core", 0),
+    // The other half: it stands beside all of this, and uses none of it.
+    ("semel-client", 0),
     ("semel-store-memory", 1),
     ("semel-store-sqlite", 1),
     ("semel-store-layers", 1),
