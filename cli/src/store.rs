@@ -51,7 +51,11 @@ impl FromStr for StoreUrl {
             // `sqlite:///var/lib/semel.db`, as some libraries write it.
             ("sqlite", path) => Ok(Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into())),
             #[cfg(feature = "redis")]
-            ("redis" | "redis+unix" | "rediss", _) => Ok(Self::Redis(text.to_owned())),
+            (
+                "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
+                | "rediss+cluster",
+                _,
+            ) => Ok(Self::Redis(text.to_owned())),
             #[cfg(feature = "postgres")]
             ("postgres" | "postgresql", _) => Ok(Self::Postgres(text.to_owned())),
             (scheme, _) => Err(Fault::config(format!("--store: unknown store {scheme:?}: {known}"))),
@@ -126,7 +130,7 @@ impl StoreUrl {
 fn known() -> String {
     let mut known = String::from("this program has sqlite:PATH (a file), ");
     if cfg!(feature = "redis") {
-        known.push_str("redis://HOST:PORT/DATABASE, ");
+        known.push_str("redis://HOST:PORT/DATABASE, redis+sentinel://HOST,HOST/?service=NAME, redis+cluster://HOST,HOST, ");
     }
     if cfg!(feature = "postgres") {
         known.push_str("postgres://USER@HOST:PORT/DATABASE, ");
@@ -192,6 +196,9 @@ mod tests {
         {
             assert_eq!(parse(url).unwrap().to_string(), "redis://db:6380/1");
         }
+        let url = "redis+sentinel://:hunter2@a,b:5000/0?service=pay&sentinel_password=hunter2";
+        assert_eq!(parse(url).unwrap().to_string(), "redis+sentinel://a,b:5000/0");
+        assert_eq!(parse("rediss+cluster://:hunter2@a,b").unwrap().to_string(), "rediss+cluster://a,b");
     }
 
     #[cfg(feature = "postgres")]

@@ -41,6 +41,12 @@ pub trait Fixture: Send + Sync + Sized + 'static {
     fn notifies(&self) -> bool {
         true
     }
+
+    /// Whether it keeps [quotas](semel_core::store::Begin::quota). A store that does not has to refuse claims that carry
+    /// one (`Config`), which is judged instead.
+    fn quotas(&self) -> bool {
+        true
+    }
 }
 
 /// How long the leases and lives are, that laws wait for.

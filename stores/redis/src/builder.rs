@@ -4,20 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Client;
 use semel_core::identity::Secret;
 use semel_core::store::{Capabilities, StoreError, StoreErrorKind};
 
 use crate::RedisStore;
+use crate::address::{Address, Login};
 use crate::clock::Clock;
 use crate::error::{NAME, error};
 use crate::keys::Keys;
-use crate::link::{Bookkeeping, Dial, Link, Server};
-use crate::preflight;
+use crate::link::{Agreement, Bookkeeping};
+use crate::open::{Opened, Opening, Plan};
+use crate::preflight::Wanted;
 use crate::scan::Cursor;
-use crate::scripts;
-use crate::secret;
 use crate::steps::{Replicas, Steps};
+use crate::tls::Tls;
 use crate::watch::Watchers;
 
 /// Redis takes values of 512 MiB by default; this leaves room for the rest of an answer.
@@ -35,6 +35,8 @@ pub struct Builder {
     replicas: Option<Replicas>,
     accept_eviction: bool,
     clock: Clock,
+    sentinel_login: Option<Login>,
+    tls: Tls,
 }
 
 impl fmt::Debug for Builder {
@@ -55,6 +57,8 @@ impl Builder {
             replicas: None,
             accept_eviction: false,
             clock: Clock::server(),
+            sentinel_login: None,
+            tls: Tls::default(),
         }
     }
 
@@ -88,9 +92,10 @@ impl Builder {
     /// Claims and settlements wait until so many replicas have acknowledged them (`WAIT`), and are `Unavailable` if
     /// fewer did in time; they have taken effect on the primary all the same, and sending them again finds that.
     ///
-    /// It narrows what a failover loses and does not close it: a replica that did not acknowledge can be promoted. All
-    /// steps share one connection, so one that waits holds up those behind it. Keep `within` below
-    /// [`timeout`](Self::timeout). Default: none.
+    /// With as many as the server has replicas, a failover loses nothing that was answered. With fewer it loses less: a
+    /// replica that did not acknowledge can be promoted. All steps on a server share one connection, so one that waits
+    /// holds up those behind it. Keep `within` below [`timeout`](Self::timeout). Default: what the URL says
+    /// (`replicas=1`, `replicas_ms=1000`), else none.
     pub fn replicas(mut self, count: usize, within: Duration) -> Self {
         self.replicas = (count > 0).then_some(Replicas { count, within });
         self
@@ -100,6 +105,29 @@ impl Builder {
     /// that it removes **runs a second time**.
     pub fn accept_eviction(mut self) -> Self {
         self.accept_eviction = true;
+        self
+    }
+
+    /// What the Sentinels know us as, where they have passwords: they are others than those of the data nodes, which are
+    /// in the URL's usual place. Also `sentinel_user` and `sentinel_password` in the URL.
+    pub fn sentinel_login(mut self, user: Option<&str>, password: impl Into<String>) -> Self {
+        self.sentinel_login = Some(Login { user: user.map(str::to_owned), password: Some(password.into()) });
+        self
+    }
+
+    /// Whom the servers' certificates have to come from, in PEM. Also `tls_ca=FILE` in the URL. Default: what the
+    /// operating system trusts.
+    #[cfg(feature = "tls")]
+    pub fn certificate_authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.authority = Some(pem.into());
+        self
+    }
+
+    /// What we show servers that ask for a certificate: it, with its chain, and its key, both in PEM. Also
+    /// `tls_cert=FILE` and `tls_key=FILE` in the URL.
+    #[cfg(feature = "tls")]
+    pub fn client_certificate(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.tls.client = Some((certificate.into(), key.into()));
         self
     }
 
@@ -115,50 +143,37 @@ impl Builder {
     /// that is too old or removes keys), and `Unavailable` or `Timeout` for a server that may be back later. Its text
     /// names the server, never the password.
     pub async fn open(self) -> Result<RedisStore, StoreError> {
-        let config = |message: String| error(StoreErrorKind::Config, message);
         let keys = Keys::new(&self.prefix)?;
         if self.max_body > LARGEST_BODY {
-            return Err(config(format!(
-                "bodies of {} bytes do not fit: at most {LARGEST_BODY}",
-                self.max_body
-            )));
+            let message = format!("bodies of {} bytes do not fit: at most {LARGEST_BODY}", self.max_body);
+            return Err(error(StoreErrorKind::Config, message));
         }
-        // What the library says of a URL is not passed on: it may quote it.
-        let client = Client::open(&*self.url).map_err(|_| {
-            let secure = ["rediss:", "valkeys:"].iter().any(|scheme| self.url.starts_with(scheme));
-            config(if secure {
-                "it speaks no TLS: use redis:// over a private network or a tunnel".into()
-            } else {
-                "this is no URL of a server: write redis://[user:password@]host[:port][/database]".into()
-            })
-        })?;
-        let server = Server::of(&client);
+        let address = Address::parse(&self.url)?;
+        let replicas = self.replicas.or(address.replicas);
         let bookkeeping = Bookkeeping::start()?;
-        let dial = Dial { client, server: server.clone(), timeout: self.timeout };
-        let opening = {
-            let (dial, keys, configured) = (dial.clone(), keys.clone(), self.secret.clone());
-            let (max_body, accept_eviction) = (self.max_body, self.accept_eviction);
-            async move {
-                let mut connection = dial.connect().await?;
-                let findings =
-                    preflight::check(&mut connection, &dial.server, max_body, accept_eviction).await?;
-                let secret =
-                    secret::take(&mut connection, &dial.server, &keys.secret(), configured.as_ref()).await?;
-                // Where this is not allowed, each script's first call loads it.
-                let load = scripts::load();
-                let _loaded = connection.send_packed_commands(&load, 0, load.len()).await;
-                Ok((connection, findings, secret))
-            }
+        let plan = Plan::new(address, self.tls, self.sentinel_login, self.timeout)?;
+        let wanted = Wanted {
+            role: plan.role(),
+            max_body: self.max_body,
+            accept_eviction: self.accept_eviction,
+            replicas: replicas.map_or(0, |replicas| replicas.count),
         };
-        let (connection, findings, secret) = bookkeeping.run(opening).await?;
+        let opening = Opening {
+            plan: plan.clone(),
+            secret_key: keys.secret(),
+            configured: self.secret.clone(),
+            wanted,
+        };
+        let Opened { connected, findings, secret } = bookkeeping.run(opening.run()).await?;
+        let server = plan.server().clone();
         for warning in &findings.warnings {
             tracing::warn!(%server, "{warning}");
         }
-        let configured = self.secret.is_some();
-        let link =
-            Link::start(&bookkeeping, dial.clone(), connection, keys.secret(), secret.clone(), configured);
-        let watchers = Watchers::start(&bookkeeping, dial.clone(), keys.clone());
-        let steps = Steps { link, keys, clock: self.clock, max_body: self.max_body, replicas: self.replicas };
+        let agreement =
+            Agreement { key: keys.secret(), secret: secret.clone(), configured: self.secret.is_some() };
+        let (servers, dial) = connected.start(&bookkeeping, agreement);
+        let watchers = Watchers::start(&bookkeeping, dial, keys.clone());
+        let steps = Steps { servers, keys, clock: self.clock, max_body: self.max_body, replicas };
         // The rights to do what the steps do are missed here and not by the first payment.
         steps.health().await?;
         let mut capabilities = Capabilities::new(NAME);
@@ -173,7 +188,8 @@ impl Builder {
             secret,
             capabilities,
             warnings: findings.warnings,
-            dial,
+            plan,
+            wanted,
             bookkeeping,
         })
     }

@@ -70,7 +70,7 @@ fn meaning(error: &RedisError) -> (StoreErrorKind, &'static str) {
         Some("NOREPLICAS") => return (Kind::Unavailable, "has fewer replicas than it demands"),
         Some("BUSY") => return (Kind::Contended, "is busy with somebody's script"),
         Some("MOVED" | "ASK" | "CROSSSLOT") => {
-            return (Kind::Config, "is a node of a cluster, which this store does not speak to");
+            return (Kind::Config, "is a node of a cluster: write redis+cluster:// with its address");
         }
         Some("NOPERM") => return (Kind::Config, NOT_ALLOWED),
         Some("NOAUTH" | "WRONGPASS") => return (Kind::Config, "refuses the user or the password"),
@@ -94,6 +94,26 @@ fn names_a_missing_right(detail: &str) -> bool {
         || detail.starts_with("ACL failure in script")
 }
 
+/// What rustls says of certificates.
+fn untrusted(text: &str) -> Option<&'static str> {
+    let says = |words: &str| text.contains(words);
+    if says("UnknownIssuer") || says("BadSignature") {
+        Some("shows a certificate that nobody vouches for here: give its authority with tls_ca")
+    } else if says("NotValidForName") || says("not valid for name") {
+        Some("shows a certificate for another name: connect by the name that it is for")
+    } else if says("certificate expired") || says("Expired") {
+        Some("shows a certificate that has expired")
+    } else if says("CertificateRequired") || says("HandshakeFailure") || says("BadCertificate") {
+        Some("wants to see a certificate: give it with tls_cert and tls_key")
+    } else if says("InvalidContentType") || says("corrupt message") {
+        Some("speaks no TLS there: use redis://, or its TLS port")
+    } else if says("invalid peer certificate") {
+        Some("shows a certificate that is not accepted")
+    } else {
+        None
+    }
+}
+
 /// A connection that could not be made, at start or later.
 pub(crate) fn unreachable(server: &dyn Display, source: RedisError) -> StoreError {
     use StoreErrorKind as Kind;
@@ -108,6 +128,8 @@ pub(crate) fn unreachable(server: &dyn Display, source: RedisError) -> StoreErro
         (Kind::Unavailable, "refuses connections: is it running, and is this its port?")
     } else if source.is_timeout() {
         (Kind::Timeout, "no connection in time")
+    } else if let Some(what) = untrusted(&text) {
+        (Kind::Config, what)
     } else if text.contains("lookup") || text.contains("resolve") || text.contains("No address") {
         (Kind::Unavailable, "this name has no address")
     } else if source.is_io_error() {

@@ -7,7 +7,7 @@
 //! | `PREFIX:{ID}:s:NONCE` | such a blob before its completion, for an hour at most |
 //! | `PREFIX:{ID}:q` | a stored request |
 //! | `PREFIX:p:TAG`, `PREFIX:p:TAG:b` | what a principal keeps, where there are quotas |
-//! | `PREFIX:secret`, `PREFIX:probe` | the store's secret; what `health` writes |
+//! | `PREFIX:secret`, `PREFIX:{probe-N}` | the store's secret; what `health` writes |
 //!
 //! `ID` is a record id as 64 hexadecimal digits, and the hash tag: all of a record is in one slot.
 
@@ -52,8 +52,9 @@ impl Keys {
         format!("{}:secret", self.prefix)
     }
 
-    pub(crate) fn probes(&self) -> [String; 2] {
-        let probe = format!("{}:{{probe}}", self.prefix);
+    /// The keys of a probe. Its number chooses a slot, and so a node of a cluster.
+    pub(crate) fn probes(&self, number: u32) -> [String; 2] {
+        let probe = format!("{}:{{probe-{number}}}", self.prefix);
         [probe.clone(), probe + ":moved"]
     }
 

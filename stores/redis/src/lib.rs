@@ -1,4 +1,4 @@
-//! Semel's records in Redis: atomic Lua steps, one multiplexed connection, honest about durability.
+//! Semel's records in Redis or Valkey: atomic Lua steps, one multiplexed connection a server, honest about durability.
 //!
 //! ```no_run
 //! # async fn demo() -> Result<(), semel_core::store::StoreError> {
@@ -11,8 +11,32 @@
 //! # }
 //! ```
 //!
-//! A single node of Redis 7.0 or later, over TCP or a Unix socket. Sentinel, Cluster and TLS are not spoken, and a
-//! server of the first two kinds is refused with a word that says so. Needs a Tokio runtime with timers.
+//! Redis 7.0 or later, or Valkey. Needs a Tokio runtime with timers.
+//!
+//! # Where
+//!
+//! | URL | |
+//! |---|---|
+//! | `redis://[user:password@]host[:6379][/database]` | a single server |
+//! | `redis+unix:///path/to/socket` | the same, over a Unix socket |
+//! | `redis+sentinel://[user:password@]host[:26379],host…[/database]?service=NAME` | the primary that Sentinels know by this name |
+//! | `redis+cluster://[user:password@]host[:6379],host…` | a cluster, of which some nodes are enough |
+//! | `rediss://`, `rediss+sentinel://`, `rediss+cluster://` | the same over TLS, with the feature `tls` (rustls with aws-lc) |
+//!
+//! What a URL may say besides: `sentinel_user=` and `sentinel_password=`, by which the Sentinels know us, while those before
+//! the `@` are for the data nodes; `replicas=N` and `replicas_ms=1000`, see [`Builder::replicas`]; `tls_ca=FILE`,
+//! `tls_cert=FILE` and `tls_key=FILE`, PEM files with whom to trust and what to show. Special characters in a user or
+//! password are percent-encoded. A server of another kind than its URL says is refused with the scheme to write.
+//!
+//! * **Through Sentinels** a majority of those in the URL is asked, as far as they answer, and the newest word wins. They are
+//!   asked again when a connection is lost, when a server refuses writes, and every 2 seconds: an old primary that was cut off
+//!   from them is left soon after. What it took until then is lost, unless it refuses writes without its replicas
+//!   (`min-replicas-to-write 1` and `min-replicas-max-lag 10` at the server).
+//! * **In a cluster** each step goes to the node that serves the record's slot. `MOVED`, `ASK`, `TRYAGAIN` and `CLUSTERDOWN`
+//!   are followed or waited for, up to eight tries within the [time-out](Builder::timeout). While a slot is being moved
+//!   key by key, new claims in it may find nobody in charge until the move is done (`Unavailable`; nothing ran). A
+//!   [quota](semel_core::store::Quota) is refused: what one principal keeps is spread over the nodes.
+//! * Steps that found no primary, or a demoted one, are told again: they recognise what they did.
 //!
 //! # What is lost when
 //!
@@ -29,9 +53,11 @@
 //! | neither | everything: of 100 keys, 100 ran again (`a_restart_without_persistence_runs_every_key_again`) | the same |
 //! | fails over to a replica | what the replica had not received yet, whatever the settings above | the same |
 //!
-//! [`Builder::replicas`] has claims and settlements wait for acknowledgements of replicas (`WAIT`). It narrows the last
-//! line and does not close it: the replica that is promoted may be another one. A server that was emptied while this
-//! process ran gets the store's secret back, and a warning is logged.
+//! [`Builder::replicas`] has claims and settlements wait for acknowledgements of replicas (`WAIT`). With as many as there
+//! are replicas it closes the last line: whoever is promoted has what was answered. With fewer it narrows it, as the
+//! promoted one may be another. A step that waited in vain is `Unavailable`, has taken effect all the same, and finds that
+//! when it is sent again. After a failover the new primary has one replica less, and steps are `Unavailable` until there are
+//! enough again. A server that was emptied while this process ran gets the store's secret back, and a warning is logged.
 //!
 //! A policy that removes keys when memory is full is refused, see [`Builder::accept_eviction`]. With `noeviction` a full
 //! server refuses new claims ([`Full`]) and has changed nothing, while replays, heartbeats and settlements go on; an
@@ -41,8 +67,8 @@
 //!
 //! A step is a Lua script on one record, called by its hash, and told again to a server that forgot it. All keys of a
 //! record share the hash tag `{id}`, so they are in one slot. Time is the server's `TIME`, read once in the script; a
-//! record's own time never goes back. One connection carries all steps, on a thread of its own; a connection that was
-//! lost or fell silent is made again, and what was asked on it is asked once more, since steps are safe to repeat.
+//! record's own time never goes back. One connection to each server carries all steps, on a thread of its own; a connection
+//! that was lost or fell silent is made again, and what was asked on it is asked once more, since steps are safe to repeat.
 //!
 //! | step | round trips |
 //! |---|---|
@@ -61,7 +87,9 @@
 //! Only settled records have a time-to-live, and never one below their life. What ends by it is not counted by
 //! [`Store::sweep`], whose work is what a time-to-live cannot do: it writes down leases that ran out, frees takeovers that
 //! nobody claimed, drops bodies whose life is over, and leaves of a record no more than its last fence. A key per waiter is
-//! watched by pub/sub, on a second connection that is made when the first one waits.
+//! watched by pub/sub, on a second connection that is made when the first one waits. In a cluster, too, it is one: messages
+//! are broadcast between nodes, so that any of them will do. Sharded ones would spare that traffic, and cost a connection to
+//! each primary, which a move of slots or a failover elsewhere would break. Both are hints.
 //!
 //! # Fences
 //!
@@ -84,29 +112,39 @@
 //!
 //! # Quotas
 //!
-//! A quota counts the records that were themselves claimed under a quota. Its index is on another slot than the records.
+//! A quota counts the records that were themselves claimed under a quota. Its index is on another slot than the records, so
+//! that a cluster has none, and refuses claims with one (`Config`).
 //!
 //! # Rights
 //!
 //! `TIME GET SET EXISTS RENAME PEXPIREAT UNLINK EVAL EVALSHA SCAN INFO PING`; `PUBLISH SUBSCRIBE UNSUBSCRIBE`, without which
 //! waiters look again by themselves; `WAIT` and `ZADD ZREM ZCARD ZRANGE ZRANGEBYSCORE HGET HSET HDEL HINCRBY PERSIST` where
-//! replicas and quotas are configured; `SCRIPT LOAD` and `CONFIG GET` are used where they are allowed. Keys and channels
+//! replicas and quotas are configured; `CLUSTER INFO`, `CLUSTER SLOTS` and `ASKING` in a cluster, and `SENTINEL MASTER` of the
+//! Sentinels; `SCRIPT LOAD` and `CONFIG GET` are used where they are allowed. Keys and channels
 //! begin with the [prefix](Builder::prefix). Those of the first list that steps use are tried when the store is opened.
 //!
 //! [`Full`]: semel_core::store::StoreErrorKind::Full
 
+mod address;
 mod answer;
 mod builder;
 mod clock;
+mod cluster;
+mod dial;
 mod error;
 mod keys;
 mod link;
+mod open;
 mod preflight;
 mod row;
 mod scan;
 mod scripts;
 mod secret;
+mod sentinel;
+mod servers;
+mod slot;
 mod steps;
+mod tls;
 mod watch;
 
 use std::fmt;
@@ -125,7 +163,9 @@ pub use builder::Builder;
 pub use clock::Clock;
 pub use preflight::Warning;
 
-use link::{Bookkeeping, Dial};
+use link::Bookkeeping;
+use open::Plan;
+use preflight::Wanted;
 use scan::Cursor;
 use steps::Steps;
 use watch::Watchers;
@@ -138,7 +178,8 @@ pub struct RedisStore {
     secret: Secret,
     capabilities: Capabilities,
     warnings: Vec<Warning>,
-    dial: Dial,
+    plan: Plan,
+    wanted: Wanted,
     bookkeeping: Bookkeeping,
 }
 
@@ -148,8 +189,7 @@ impl RedisStore {
         Self::builder(url).open().await
     }
 
-    /// To open a store with other settings. `url` is `redis://[user:password@]host[:port][/database]` or
-    /// `redis+unix:///path/to/socket`.
+    /// To open a store with other settings. The forms of its URL are in the [crate's documentation](crate#where).
     pub fn builder(url: &str) -> Builder {
         Builder::new(url)
     }
@@ -163,7 +203,7 @@ impl RedisStore {
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
-            .field("server", &format_args!("{}", self.dial.server))
+            .field("server", &format_args!("{}", self.plan.server()))
             .finish_non_exhaustive()
     }
 }
@@ -210,9 +250,10 @@ impl Store for RedisStore {
         self.steps.read(id).await
     }
 
-    /// Redis has no order of keys and no index by state, so each page is a pass of `SCAN` over the whole database, and a
-    /// look at up to 4,096 records: for operators, not for requests. A page may hold fewer records than asked for and
-    /// still have a next one.
+    /// Redis has no order of keys and no index by state, so each page is a pass of `SCAN` over the whole database of every
+    /// primary, and a look at up to 4,096 records: for operators, not for requests. A page may hold fewer records than asked
+    /// for and still have a next one. Where a cluster's slots have other primaries at its end than at its beginning, a pass
+    /// is made again; keys that are on their way between two nodes just then may be missing from a page.
     async fn list(&self, query: &Query) -> Result<Page, StoreError> {
         self.steps.list(query).await
     }
@@ -235,14 +276,12 @@ impl Store for RedisStore {
         self.steps.health().await
     }
 
-    /// Asks on a connection of its own.
+    /// Asks on connections of its own, one to each primary.
     async fn examine(&self) -> Result<Vec<Finding>, StoreError> {
-        let (dial, most) = (self.dial.clone(), self.capabilities.max_body.unwrap_or_default());
-        let asking = async move {
-            let mut connection = dial.connect().await?;
-            preflight::check(&mut connection, &dial.server, most, true).await
-        };
-        Ok(self.bookkeeping.run(asking).await?.all())
+        let plan = self.plan.clone();
+        let wanted = Wanted { accept_eviction: true, ..self.wanted };
+        let looking = async move { plan.look(wanted).await };
+        Ok(self.bookkeeping.run(looking).await?.all())
     }
 
     fn capabilities(&self) -> Capabilities {

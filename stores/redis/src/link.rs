@@ -1,64 +1,29 @@
 //! The connection: one, multiplexed, on a thread of its own, so that no handler can keep a renewal from the wire.
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Pipeline, Value};
+use redis::{Pipeline, Value};
 use semel_core::identity::Secret;
 use semel_core::store::{StoreError, StoreErrorKind};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::error::{error, failed, no_answer_within, unexpected, unreachable};
+use crate::address::Host;
+use crate::dial::{Dial, Server};
+use crate::error::{error, failed, unexpected};
 use crate::secret::{self, Found};
 
 /// How long a step waits for a connection that is being made again.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+/// How often Sentinels are asked whether the primary still is the one: an old primary that was cut off from them goes on
+/// answering, and what it is told then is lost.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Which server, for texts: host, port and database, never a password.
-#[derive(Clone, Debug)]
-pub(crate) struct Server(Arc<str>);
-
-impl Server {
-    pub(crate) fn of(client: &Client) -> Self {
-        let info = client.get_connection_info();
-        Self(format!("{}/{}", info.addr(), info.redis_settings().db()).into())
-    }
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// How to make a connection.
-#[derive(Clone)]
-pub(crate) struct Dial {
-    pub(crate) client: Client,
-    pub(crate) server: Server,
-    pub(crate) timeout: Duration,
-}
-
-impl Dial {
-    pub(crate) async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeout))
-            .set_response_timeout(Some(self.timeout));
-        // The library bounds the connection but not the handshake that follows.
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        match tokio::time::timeout(self.timeout * 2, connecting).await {
-            Ok(connected) => connected.map_err(|error| unreachable(&self.server, error)),
-            Err(_) => Err(no_answer_within(&self.server, self.timeout * 2)),
-        }
-    }
-}
 
 /// A thread that does nothing but move bytes and keep connections.
 pub(crate) struct Bookkeeping {
@@ -88,6 +53,10 @@ impl Bookkeeping {
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.handle.spawn(task);
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Runs a future there and waits for it.
@@ -122,21 +91,33 @@ struct Trouble {
     wrong_server: AtomicBool,
 }
 
+/// The secret that a server has to hold, as each new connection makes sure.
+#[derive(Clone)]
+pub(crate) struct Agreement {
+    pub(crate) key: String,
+    pub(crate) secret: Secret,
+    pub(crate) configured: bool,
+}
+
 impl Link {
+    /// Without a connection, it makes its first one by itself.
     pub(crate) fn start(
-        on: &Bookkeeping,
+        on: &Handle,
         dial: Dial,
-        connection: MultiplexedConnection,
-        secret_key: String,
-        secret: Secret,
-        configured: bool,
+        connected: Option<(MultiplexedConnection, Host)>,
+        agreement: Agreement,
     ) -> Self {
-        let (sender, line) = watch::channel(Line::Up { connection, number: 0 });
+        let (first, host) = if let Some((connection, host)) = connected {
+            (Line::Up { connection, number: 0 }, Some(host))
+        } else {
+            let reason = format!("{}: not connected yet", dial.server).into();
+            (Line::Down { kind: StoreErrorKind::Unavailable, reason }, None)
+        };
+        let (sender, line) = watch::channel(first);
         let trouble = Arc::<Trouble>::default();
         let server = dial.server.clone();
-        let keeper =
-            Keeper { dial, line: sender, trouble: Arc::clone(&trouble), secret_key, secret, configured };
-        on.spawn(keeper.run());
+        let keeper = Keeper { dial, line: sender, trouble: Arc::clone(&trouble), agreement };
+        on.spawn(keeper.run(host));
         Self { server, line, trouble }
     }
 
@@ -217,29 +198,39 @@ struct Keeper {
     dial: Dial,
     line: watch::Sender<Line>,
     trouble: Arc<Trouble>,
-    secret_key: String,
-    secret: Secret,
-    configured: bool,
+    agreement: Agreement,
 }
 
 impl Keeper {
-    async fn run(self) {
+    async fn run(self, mut host: Option<Host>) {
         for number in 1.. {
-            if !self.until_lost().await || !self.connect_again(number).await {
+            if let Some(host) = &host
+                && !self.until_lost(host).await
+            {
+                return;
+            }
+            host = self.connect_again(number).await;
+            if host.is_none() {
                 return;
             }
         }
     }
 
     /// Answers whether anybody still wants a connection.
-    async fn until_lost(&self) -> bool {
+    async fn until_lost(&self, host: &Host) -> bool {
         loop {
             tokio::select! {
-                () = self.trouble.noticed.notified() => {}
+                () = self.trouble.noticed.notified() => {
+                    if !self.is_alive().await {
+                        return true;
+                    }
+                }
+                () = tokio::time::sleep(CHECK_EVERY), if self.dial.can_change() => {
+                    if !self.dial.still_leads_to(host).await {
+                        return true;
+                    }
+                }
                 () = self.line.closed() => return false,
-            }
-            if !self.is_alive().await {
-                return true;
             }
         }
     }
@@ -255,15 +246,15 @@ impl Keeper {
         ping(connection, self.dial.timeout.min(Duration::from_secs(2))).await
     }
 
-    /// Makes the connection of this number. Answers whether anybody still wants one.
-    async fn connect_again(&self, number: u64) -> bool {
+    /// Makes the connection of this number. Answers to whom, or nothing where nobody wants one any more.
+    async fn connect_again(&self, number: u64) -> Option<Host> {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.connect().await {
-                Ok(connection) => {
-                    tracing::info!(server = %self.dial.server, "connected to redis again");
+                Ok((connection, host)) => {
+                    tracing::info!(server = %self.dial.server, %host, "connected to redis again");
                     self.line.send_replace(Line::Up { connection, number });
-                    return true;
+                    return Some(host);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "redis cannot be reached");
@@ -274,25 +265,23 @@ impl Keeper {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
-                () = self.line.closed() => return false,
+                () = self.line.closed() => return None,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     /// A connection to a server that takes writes and holds our secret.
-    async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
-        let mut connection = self.dial.connect().await?;
-        let secret = Some(&self.secret).filter(|_| self.configured);
-        let found =
-            secret::agree(&mut connection, &self.dial.server, &self.secret_key, secret, &self.secret).await?;
+    async fn connect(&self) -> Result<(MultiplexedConnection, Host), StoreError> {
+        let (mut connection, host) = self.dial.connect().await?;
+        let found = secret::agree(&mut connection, &self.dial.server, &self.agreement).await?;
         if found == Found::Nothing {
             tracing::warn!(
                 server = %self.dial.server,
                 "redis has lost this store's data: requests that were sent before may run a second time"
             );
         }
-        Ok(connection)
+        Ok((connection, host))
     }
 }
 

@@ -7,8 +7,8 @@ use redis::Value;
 use redis::aio::MultiplexedConnection;
 use semel_core::store::{Finding, StoreError, StoreErrorKind};
 
+use crate::dial::Server;
 use crate::error::{error, failed, unexpected};
-use crate::link::Server;
 
 /// The oldest Redis that has all that the steps use: script flags, and `SET` with both `NX` and `GET`.
 const OLDEST: (u32, u32) = (7, 0);
@@ -29,6 +29,13 @@ pub enum Warning {
     SyncUnknown,
     /// This policy removes keys to make room, records among them, and was accepted.
     Evicts(String),
+    /// A replica may become the primary, and steps are answered before so many replicas have them.
+    FailoverForgets {
+        /// Replicas that the server has now.
+        replicas: usize,
+        /// Acknowledgements that steps wait for.
+        waits_for: usize,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -59,6 +66,11 @@ impl fmt::Display for Warning {
                 "redis removes keys when it is full (maxmemory-policy {policy}): a record that it removes runs a \
                  second time",
             ),
+            Self::FailoverForgets { replicas, waits_for } => write!(
+                f,
+                "redis fails over to one of {replicas} replicas, and steps wait for {waits_for}: what the new primary \
+                 had not received may run a second time; have them wait for {replicas} (replicas={replicas} in the URL)",
+            ),
         }
     }
 }
@@ -73,13 +85,20 @@ impl Warning {
             Self::SyncedEverySecond | Self::SyncedByTheSystem => "set appendfsync always",
             Self::SyncUnknown => "ask whoever runs the server, or allow CONFIG GET to this user",
             Self::Evicts(_) => "set maxmemory-policy noeviction",
+            Self::FailoverForgets { .. } => {
+                "have claims and settlements wait for as many replicas as there are (`replicas=N` in the URL)"
+            }
         }
     }
 }
 
 impl From<&Warning> for Finding {
     fn from(warning: &Warning) -> Self {
-        let about = if matches!(warning, Warning::Evicts(_)) { "eviction" } else { "durability" };
+        let about = match warning {
+            Warning::Evicts(_) => "eviction",
+            Warning::FailoverForgets { .. } => "replication",
+            _ => "durability",
+        };
         Self::warning(about, warning.to_string(), warning.fix())
     }
 }
@@ -93,25 +112,67 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// All of it, facts first.
+    /// All of it, facts first. What is said of several servers is said once.
     pub(crate) fn all(self) -> Vec<Finding> {
         let Self { facts, warnings, .. } = self;
         facts.into_iter().chain(warnings.iter().map(Finding::from)).collect()
     }
+
+    /// Those of several primaries: what is true of one is true of the store.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.durable &= other.durable;
+        for warning in other.warnings {
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+        for fact in other.facts {
+            if !self.facts.contains(&fact) {
+                self.facts.push(fact);
+            }
+        }
+        self
+    }
+}
+
+/// What a server is looked at for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) role: Role,
+    pub(crate) max_body: u64,
+    pub(crate) accept_eviction: bool,
+    /// Replicas that steps wait for.
+    pub(crate) replicas: usize,
+}
+
+/// What the URL takes a server for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Single,
+    /// A primary that Sentinels named.
+    Primary,
+    /// A primary of a cluster.
+    Node,
 }
 
 /// Refuses what cannot keep the contract, and notes the rest.
 pub(crate) async fn check(
     connection: &mut MultiplexedConnection,
     server: &Server,
-    max_body: u64,
-    accept_eviction: bool,
+    wanted: Wanted,
 ) -> Result<Findings, StoreError> {
+    let Wanted { role, max_body, accept_eviction, replicas } = wanted;
     let info = Info::ask(connection, server).await?;
     let config = |message: String| Err(error(StoreErrorKind::Config, format!("{server}: {message}")));
     match info.get("redis_mode") {
-        "sentinel" => return config("is a Sentinel, which holds no records: name its primary".into()),
-        "cluster" => return config("is a node of a cluster: this store needs a single node".into()),
+        "sentinel" => {
+            return config(
+                "is a Sentinel, which holds no records: write redis+sentinel://HOST/?service=NAME".into(),
+            );
+        }
+        "cluster" if role != Role::Node => {
+            return config("is a node of a cluster: write redis+cluster:// with its address".into());
+        }
         _ => {}
     }
     let version = info.get("redis_version");
@@ -122,8 +183,13 @@ pub(crate) async fn check(
     if info.get("loading") == "1" {
         return Err(error(StoreErrorKind::Unavailable, format!("{server}: is still loading its data")));
     }
-    if info.get("role") == "slave" {
-        return config("is a replica: connect to its primary".into());
+    match (info.get("role"), role) {
+        ("slave", Role::Single) => return config("is a replica: connect to its primary".into()),
+        ("slave", Role::Primary | Role::Node) => {
+            let message = format!("{server}: was the primary, and is a replica now");
+            return Err(error(StoreErrorKind::Unavailable, message));
+        }
+        _ => {}
     }
     let mut warnings = Vec::new();
     let policy = info.get("maxmemory_policy");
@@ -146,14 +212,18 @@ pub(crate) async fn check(
         ));
     }
     let kept = persistence(info.get("aof_enabled") == "1", &settings);
-    // What is evicted is not kept, however well it was logged.
-    let durable = kept.is_none() && policy == "noeviction";
+    let there = info.get("connected_slaves").parse().unwrap_or(0);
+    let forgets = (role != Role::Single && there > replicas)
+        .then_some(Warning::FailoverForgets { replicas: there, waits_for: replicas });
+    // What is evicted is not kept, however well it was logged; nor is what only the lost primary had.
+    let durable = kept.is_none() && policy == "noeviction" && forgets.is_none();
     warnings.extend(kept);
-    let facts = facts(&info, &settings, server, durable);
+    warnings.extend(forgets);
+    let facts = facts(&info, &settings, server, durable, wanted);
     Ok(Findings { durable, warnings, facts })
 }
 
-fn facts(info: &Info, settings: &Settings, server: &Server, durable: bool) -> Vec<Finding> {
+fn facts(info: &Info, settings: &Settings, server: &Server, durable: bool, wanted: Wanted) -> Vec<Finding> {
     let mut facts = vec![
         Finding::fine("server", format!("Redis {} at {server}", info.get("redis_version"))),
         Finding::fine("rights", "all that the steps need"),
@@ -170,7 +240,7 @@ fn facts(info: &Info, settings: &Settings, server: &Server, durable: bool) -> Ve
         facts.push(Finding::warning("durability", what, "look into the server's log and at its disk"));
     }
     facts.push(room(info));
-    facts.push(replication(info));
+    facts.extend(replication(info, wanted));
     if settings.sync.is_none() {
         let what = "CONFIG GET is not allowed: settings are not checked";
         facts.push(Finding::fine("rights", what));
@@ -191,20 +261,22 @@ fn room(info: &Info) -> Finding {
     Finding::warning("room", format!("{what}: a full server takes no new claims"), "raise maxmemory")
 }
 
-/// Replication of Redis is asynchronous, whatever is set: `WAIT` narrows what a failover loses.
-fn replication(info: &Info) -> Finding {
-    match info.get("connected_slaves") {
-        "" | "0" => {
-            Finding::fine("replication", "no replica follows: if the machine is lost, so are its records")
+/// Replication of Redis is asynchronous; only `WAIT` for every replica makes a failover lose nothing.
+fn replication(info: &Info, wanted: Wanted) -> Option<Finding> {
+    let replicas = info.get("connected_slaves").parse().unwrap_or(0);
+    let waits_for = wanted.replicas;
+    match replicas {
+        0 => {
+            let what = "no replica follows: if the machine is lost, so are its records";
+            Some(Finding::fine("replication", what))
         }
-        count => Finding::warning(
+        count if count <= waits_for => Some(Finding::fine(
             "replication",
-            format!(
-                "{count} replicas follow asynchronously: a failover takes back what they had not received, and those keys \
-                 may run a second time"
-            ),
-            "have claims and settlements wait for replicas (`Builder::replicas`), which narrows this and does not close it",
-        ),
+            format!("claims and settlements wait for {waits_for} of {count} replicas"),
+        )),
+        // Said as a warning of its own.
+        count => (wanted.role == Role::Single)
+            .then(|| (&Warning::FailoverForgets { replicas: count, waits_for }).into()),
     }
 }
 

@@ -85,6 +85,11 @@ impl Call {
         Self { step, keys, args: Vec::with_capacity(10) }
     }
 
+    /// The record's: all keys of a call are in its slot.
+    pub(crate) fn key(&self) -> &str {
+        self.keys.first().map_or("", String::as_str)
+    }
+
     pub(crate) fn arg(mut self, arg: impl Into<Vec<u8>>) -> Self {
         self.args.push(arg.into());
         self

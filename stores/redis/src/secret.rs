@@ -5,8 +5,9 @@ use redis::aio::MultiplexedConnection;
 use semel_core::identity::Secret;
 use semel_core::store::{StoreError, StoreErrorKind};
 
+use crate::dial::Server;
 use crate::error::{error, failed, unexpected};
-use crate::link::Server;
+use crate::link::Agreement;
 
 /// A secret that Redis holds, and the mark of one that it does not hold.
 const HELD: u8 = b's';
@@ -18,6 +19,8 @@ pub(crate) enum Found {
     Ours,
     /// None: ours was written.
     Nothing,
+    /// The secret is on another node of the cluster.
+    Elsewhere,
 }
 
 /// Writes a secret where there is none. Answers the one that is there.
@@ -31,7 +34,8 @@ pub(crate) async fn take(
         Some(secret) => secret.clone(),
         None => random()?,
     };
-    let Some(there) = set_if_absent(connection, server, key, &written(&offered, configured)).await? else {
+    let answer = ask(connection, server, key, &written(&offered, configured)).await?;
+    let Some(there) = previous(server, answer)? else {
         return Ok(offered);
     };
     match (there.split_first(), configured) {
@@ -50,27 +54,34 @@ pub(crate) async fn take(
 pub(crate) async fn agree(
     connection: &mut MultiplexedConnection,
     server: &Server,
-    key: &str,
-    configured: Option<&Secret>,
-    ours: &Secret,
+    agreement: &Agreement,
 ) -> Result<Found, StoreError> {
-    let ours = written(ours, configured);
-    match set_if_absent(connection, server, key, &ours).await? {
-        None => Ok(Found::Nothing),
-        Some(there) if there == ours => Ok(Found::Ours),
-        Some(_) => Err(another(server)),
+    let Agreement { key, secret, configured } = agreement;
+    let ours = written(secret, Some(secret).filter(|_| *configured));
+    match ask(connection, server, key, &ours).await? {
+        Value::ServerError(error) if matches!(error.code(), "MOVED" | "ASK") => Ok(Found::Elsewhere),
+        value => match previous(server, value)? {
+            None => Ok(Found::Nothing),
+            Some(there) if there == ours => Ok(Found::Ours),
+            Some(_) => Err(another(server)),
+        },
     }
 }
 
-async fn set_if_absent(
+async fn ask(
     connection: &mut MultiplexedConnection,
     server: &Server,
     key: &str,
     value: &[u8],
-) -> Result<Option<Vec<u8>>, StoreError> {
+) -> Result<Value, StoreError> {
     let mut cmd = redis::cmd("SET");
     cmd.arg(key).arg(value).arg("NX").arg("GET");
-    match connection.send_packed_command(&cmd).await.map_err(|error| failed(server, error))? {
+    connection.send_packed_command(&cmd).await.map_err(|error| failed(server, error))
+}
+
+/// What was there before.
+fn previous(server: &Server, value: Value) -> Result<Option<Vec<u8>>, StoreError> {
+    match value {
         Value::Nil => Ok(None),
         Value::BulkString(there) => Ok(Some(there)),
         Value::ServerError(error) => Err(failed(server, error.into())),

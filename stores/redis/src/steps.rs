@@ -15,11 +15,12 @@ use semel_core::store::{
 
 use crate::answer::Answer;
 use crate::clock::Clock;
+use crate::dial::Server;
 use crate::error::{error, failed, undecodable_blob, unexpected};
 use crate::keys::Keys;
-use crate::link::{Link, Server};
 use crate::row::{self, Place, Row};
 use crate::scripts::{Call, Step};
+use crate::servers::Servers;
 
 /// A body up to this size comes with the claim's answer; a larger one is fetched by a second round trip, outside Lua.
 const HANDED_OUT: usize = 16 * 1024;
@@ -30,7 +31,7 @@ const LOOKS: usize = 3;
 
 /// What the steps need.
 pub(crate) struct Steps {
-    pub(crate) link: Link,
+    pub(crate) servers: Servers,
     pub(crate) keys: Keys,
     pub(crate) clock: Clock,
     pub(crate) max_body: u64,
@@ -52,6 +53,10 @@ struct Reply {
 
 impl Steps {
     pub(crate) async fn begin(&self, ask: &Begin) -> Result<Begun, StoreError> {
+        if ask.quota.is_some() && self.servers.is_cluster() {
+            let message = "a cluster keeps no quotas: what a principal keeps is spread over its nodes, and no step reads two";
+            return Err(error(StoreErrorKind::Config, format!("{}: {message}", self.servers.name())));
+        }
         for _ in 0..LOOKS {
             let request = ask.request.as_ref().map(codec::encode_request).unwrap_or_default();
             let call = self
@@ -292,10 +297,16 @@ impl Steps {
         }
     }
 
-    /// Writes, so that a server that takes no writes is seen here and not by the first claim.
+    /// Writes on each primary, so that one that takes no writes is seen here and not by the first claim.
     pub(crate) async fn health(&self) -> Result<(), StoreError> {
-        let reply = self.once(Call::new(Step::Probe, self.keys.probes().into())).await?;
-        if reply.word == b"ok" { Ok(()) } else { Err(self.unexpected()) }
+        let probes = self.servers.probes(&self.keys).into_iter();
+        let calls: Vec<_> = probes.map(|keys| Call::new(Step::Probe, keys.into())).collect();
+        for reply in self.all(&calls).await? {
+            if reply?.word != b"ok" {
+                return Err(self.unexpected());
+            }
+        }
+        Ok(())
     }
 
     /// Sweeps one record. The word says what was done.
@@ -339,22 +350,16 @@ impl Steps {
 
     /// Calls that need no order, in one write. Those the server has forgotten are told it again.
     async fn all(&self, calls: &[Call]) -> Result<Vec<Result<Reply, StoreError>>, StoreError> {
-        let mut commands = redis::Pipeline::with_capacity(calls.len());
-        for call in calls {
-            commands.add_command(call.by_hash());
-        }
-        let mut values = self.link.send(&commands).await?;
+        let commands = calls.iter().map(|call| (call.key(), call.by_hash())).collect();
+        let mut values = self.servers.send_each(commands).await?;
         let forgotten: Vec<_> = (0..values.len()).filter(|at| is_forgotten(&values[*at])).collect();
         if !forgotten.is_empty() {
-            let mut again = redis::Pipeline::with_capacity(forgotten.len());
-            for at in &forgotten {
-                again.add_command(calls[*at].by_source());
-            }
-            for (at, value) in forgotten.into_iter().zip(self.link.send(&again).await?) {
+            let again = forgotten.iter().map(|at| (calls[*at].key(), calls[*at].by_source())).collect();
+            for (at, value) in forgotten.into_iter().zip(self.servers.send_each(again).await?) {
                 values[at] = value;
             }
         }
-        Ok(values.into_iter().map(|value| reply(self.link.server(), value)).collect())
+        Ok(values.into_iter().map(|value| reply(self.servers.name(), value)).collect())
     }
 
     /// A call with what has to be written before it, and with the replicas' acknowledgement where that is asked for.
@@ -366,11 +371,11 @@ impl Steps {
             commands.add_command(before);
         }
         commands.add_command(call.by_hash());
-        let mut values = self.send(commands).await?;
+        let mut values = self.send(call.key(), commands).await?;
         let mut answer = values.next();
         if staged {
             if let Some(Value::ServerError(error)) = answer {
-                return Err(failed(self.link.server(), error.into()));
+                return Err(failed(self.servers.name(), error.into()));
             }
             answer = values.next();
         }
@@ -378,20 +383,24 @@ impl Steps {
         if answer.as_ref().is_some_and(is_forgotten) {
             let mut again = redis::Pipeline::with_capacity(2);
             again.add_command(call.by_source());
-            let mut values = self.send(again).await?;
+            let mut values = self.send(call.key(), again).await?;
             (answer, acknowledged) = (values.next(), values.next());
         }
-        let reply = reply(self.link.server(), answer.ok_or_else(|| self.unexpected())?)?;
+        let reply = reply(self.servers.name(), answer.ok_or_else(|| self.unexpected())?)?;
         self.acknowledged(acknowledged)?;
         Ok(reply)
     }
 
-    async fn send(&self, mut commands: redis::Pipeline) -> Result<std::vec::IntoIter<Value>, StoreError> {
+    async fn send(
+        &self,
+        key: &str,
+        mut commands: redis::Pipeline,
+    ) -> Result<std::vec::IntoIter<Value>, StoreError> {
         if let Some(Replicas { count, within }) = self.replicas {
             // 0 would wait for ever.
             commands.cmd("WAIT").arg(count).arg(row::millis(within).max(1));
         }
-        Ok(self.link.send(&commands).await?.into_iter())
+        Ok(self.servers.send(key, &commands).await?.into_iter())
     }
 
     fn acknowledged(&self, value: Option<Value>) -> Result<(), StoreError> {
@@ -404,9 +413,9 @@ impl Steps {
             }
             Some(Value::Int(replicas)) => Err(error(
                 StoreErrorKind::Unavailable,
-                format!("{}: {replicas} of {count} replicas acknowledged in time", self.link.server()),
+                format!("{}: {replicas} of {count} replicas acknowledged in time", self.servers.name()),
             )),
-            Some(Value::ServerError(error)) => Err(failed(self.link.server(), error.into())),
+            Some(Value::ServerError(error)) => Err(failed(self.servers.name(), error.into())),
             _ => Err(self.unexpected()),
         }
     }
@@ -445,11 +454,12 @@ impl Steps {
 
     async fn fetch(&self, id: &RecordId) -> Result<Option<Bytes>, StoreError> {
         let mut commands = redis::Pipeline::with_capacity(1);
-        commands.cmd("GET").arg(self.keys.answer(id));
-        match self.link.send(&commands).await?.pop() {
+        let key = self.keys.answer(id);
+        commands.cmd("GET").arg(&key);
+        match self.servers.send(&key, &commands).await?.pop() {
             Some(Value::BulkString(blob)) => Ok(Some(blob.into())),
             Some(Value::Nil) => Ok(None),
-            Some(Value::ServerError(error)) => Err(failed(self.link.server(), error.into())),
+            Some(Value::ServerError(error)) => Err(failed(self.servers.name(), error.into())),
             _ => Err(self.unexpected()),
         }
     }
@@ -476,7 +486,7 @@ impl Steps {
     }
 
     fn unexpected(&self) -> StoreError {
-        unexpected(self.link.server())
+        unexpected(self.servers.name())
     }
 
     fn encode(&self, completion: &Completion) -> Result<Answer, StoreError> {

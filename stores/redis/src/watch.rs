@@ -8,11 +8,13 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use redis::aio::{PubSubSink, PubSubStream};
 use semel_core::record::RecordId;
-use semel_core::store::Watch;
+use semel_core::store::{StoreError, Watch};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::dial::Dial;
+use crate::error::{failed, no_answer_within};
 use crate::keys::Keys;
-use crate::link::{Bookkeeping, Dial};
+use crate::link::Bookkeeping;
 
 /// How long a waiter waits for its subscription: without one it still looks by itself.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -169,20 +171,16 @@ struct Subscriber<'a> {
 }
 
 impl<'a> Subscriber<'a> {
-    async fn connect(
-        dial: &Dial,
-        keys: &'a Keys,
-        wanted: HashSet<RecordId>,
-    ) -> Result<Self, redis::RedisError> {
+    async fn connect(dial: &Dial, keys: &'a Keys, wanted: HashSet<RecordId>) -> Result<Self, StoreError> {
         let connecting = async {
-            let (mut sink, messages) = dial.client.get_async_pubsub().await?.split();
+            let (mut sink, messages) = dial.pubsub().await?.split();
             let channels: Vec<_> = wanted.iter().map(|id| keys.record(id)).collect();
-            sink.subscribe(&channels).await?;
-            Ok::<_, redis::RedisError>((sink, messages))
+            sink.subscribe(&channels).await.map_err(|error| failed(&dial.server, error))?;
+            Ok::<_, StoreError>((sink, messages))
         };
         let (sink, messages) = match tokio::time::timeout(dial.timeout, connecting).await {
             Ok(connected) => connected?,
-            Err(_) => return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+            Err(_) => return Err(no_answer_within(&dial.server, dial.timeout)),
         };
         Ok(Self { sink, messages, keys, subscribed: wanted, patience: dial.timeout })
     }

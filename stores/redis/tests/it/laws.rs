@@ -1,5 +1,6 @@
-//! The laws of every store, under a prefix each.
+//! The laws of every store, under a prefix each: on a single Redis, on Valkey, on a cluster, and through a Sentinel.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,29 +8,39 @@ use semel_conformance::Fixture;
 use semel_core::store::AnyStore;
 use semel_store_redis::{Clock, RedisStore};
 
-use crate::support::{Manual, Prefix, url};
+use crate::support::{Manual, url};
 
-pub(crate) struct Redis {
-    store: AnyStore,
-    clock: Manual,
+/// Servers to judge on.
+pub(crate) trait Place: Send + Sync + 'static {
+    /// Where they are, if there are any. Says so if not.
+    fn url() -> Option<String>;
+
+    /// Whether all keys are on one server.
+    const WHOLE: bool = true;
 }
 
-impl Redis {
+pub(crate) struct Redis<P> {
+    store: AnyStore,
+    clock: Manual,
+    place: PhantomData<P>,
+}
+
+impl<P: Place> Redis<P> {
     async fn over(clock: Manual) -> Self {
         // A second opening: one prefix, two stores.
         let shifted = Clock::shifted(Arc::clone(&clock.ahead));
-        let store = RedisStore::builder(&url()).prefix(&*clock.prefix.0).clock(shifted).open().await.unwrap();
-        Self { store: AnyStore::new(store), clock }
+        let builder = RedisStore::builder(&clock.url).prefix(&*clock.prefix.0).clock(shifted);
+        Self { store: AnyStore::new(builder.open().await.unwrap()), clock, place: PhantomData }
     }
 }
 
-impl Fixture for Redis {
+impl<P: Place> Fixture for Redis<P> {
     fn available() -> bool {
-        crate::support::available()
+        P::url().is_some()
     }
 
     async fn open() -> Self {
-        Self::over(Manual::open_under(Prefix::new(), Arc::default()).await).await
+        Self::over(Manual::open_at(P::url().unwrap()).await).await
     }
 
     fn store(&self) -> AnyStore {
@@ -41,10 +52,70 @@ impl Fixture for Redis {
     }
 
     async fn reopen(self) -> Self {
-        let Self { store, clock } = self;
+        let Self { store, clock, place: _ } = self;
         drop(store);
         Self::over(clock).await
     }
+
+    fn quotas(&self) -> bool {
+        P::WHOLE
+    }
 }
 
-semel_conformance::laws!(open = Redis);
+/// What a variable names: `tests/servers` starts them, and `.ci/run` with it.
+fn named(variable: &str) -> Option<String> {
+    let url = std::env::var(variable).ok();
+    if url.is_none() {
+        let why = format!("{variable} names no server: see stores/redis/tests/servers");
+        semel_testkit::skip::skip("semel-store-redis", &why).unwrap();
+    }
+    url
+}
+
+pub(crate) struct Single;
+
+impl Place for Single {
+    fn url() -> Option<String> {
+        crate::support::available().then(url)
+    }
+}
+
+semel_conformance::laws!(open = Redis<Single>);
+
+mod on_valkey {
+    pub(crate) struct Valkey;
+
+    impl super::Place for Valkey {
+        fn url() -> Option<String> {
+            super::named("SEMEL_TEST_VALKEY")
+        }
+    }
+
+    semel_conformance::laws!(open = super::Redis<Valkey>);
+}
+
+mod on_a_cluster {
+    pub(crate) struct Cluster;
+
+    impl super::Place for Cluster {
+        fn url() -> Option<String> {
+            super::named("SEMEL_TEST_REDIS_CLUSTER")
+        }
+
+        const WHOLE: bool = false;
+    }
+
+    semel_conformance::laws!(open = super::Redis<Cluster>);
+}
+
+mod through_a_sentinel {
+    pub(crate) struct Sentinel;
+
+    impl super::Place for Sentinel {
+        fn url() -> Option<String> {
+            super::named("SEMEL_TEST_REDIS_SENTINEL")
+        }
+    }
+
+    semel_conformance::laws!(open = super::Redis<Sentinel>);
+}

@@ -31,8 +31,8 @@ fn a_server_that_cannot_keep_the_contract_is_refused() {
             (&["--maxmemory-policy", "allkeys-lru"], "maxmemory-policy is allkeys-lru"),
             (&["--maxmemory-policy", "volatile-ttl"], "accept_eviction"),
             (&["--replicaof", "127.0.0.1 1"], "is a replica"),
-            (&["--cluster-enabled", "yes"], "is a node of a cluster"),
-            (&["--sentinel"], "is a Sentinel"),
+            (&["--cluster-enabled", "yes"], "is a node of a cluster: write redis+cluster://"),
+            (&["--sentinel"], "is a Sentinel, which holds no records: write redis+sentinel://"),
             (&["--proto-max-bulk-len", "10mb"], "proto-max-bulk-len"),
             (&["--requirepass", SECRET], "refuses the user or the password"),
             (&["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-evalsha"], "may not do"),
@@ -62,7 +62,12 @@ fn a_wrong_url_is_one_clear_error() {
         refused(&with(&format!("nobody:{SECRET}")), Config, "refuses the user or the password").await;
         refused(&format!("redis://:{SECRET}@127.0.0.1:{port}/99"), Config, "has no such database").await;
         refused(&format!("redis://:{SECRET}@127.0.0.1:{port}/orders"), Config, "no URL of a server").await;
-        refused(&format!("rediss://:{SECRET}@127.0.0.1:{port}"), Config, "TLS").await;
+        refused(
+            &format!("rediss://:{SECRET}@127.0.0.1:{port}?tls_ca=/no/such/ca.pem"),
+            Config,
+            "/no/such/ca.pem",
+        )
+        .await;
         refused(&format!("postgres://:{SECRET}@127.0.0.1"), Config, "no URL of a server").await;
         refused(&format!("redis://:{SECRET}@no-such-host.invalid/"), Unavailable, "no-such-host.invalid")
             .await;

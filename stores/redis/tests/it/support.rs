@@ -31,7 +31,8 @@ pub(crate) fn available() -> bool {
     })
 }
 
-/// A prefix that nobody else uses. Its keys are removed when it is dropped.
+/// A prefix that nobody else uses. Its keys are removed from the shared server when it is dropped; the other servers are
+/// the run's own, and end with it.
 pub(crate) struct Prefix(pub(crate) String);
 
 impl Prefix {
@@ -66,17 +67,18 @@ pub(crate) struct Manual {
     pub(crate) store: RedisStore,
     pub(crate) ahead: Arc<AtomicI64>,
     pub(crate) prefix: Prefix,
+    pub(crate) url: String,
 }
 
 impl Manual {
     pub(crate) async fn open() -> Self {
-        Self::open_under(Prefix::new(), Arc::default()).await
+        Self::open_at(url()).await
     }
 
-    pub(crate) async fn open_under(prefix: Prefix, ahead: Arc<AtomicI64>) -> Self {
-        let builder =
-            RedisStore::builder(&url()).prefix(&*prefix.0).clock(Clock::shifted(Arc::clone(&ahead)));
-        Self { store: builder.open().await.unwrap(), ahead, prefix }
+    pub(crate) async fn open_at(url: String) -> Self {
+        let (prefix, ahead) = (Prefix::new(), Arc::default());
+        let builder = RedisStore::builder(&url).prefix(&*prefix.0).clock(Clock::shifted(Arc::clone(&ahead)));
+        Self { store: builder.open().await.unwrap(), ahead, prefix, url }
     }
 
     pub(crate) fn advance(&self, by: Duration) {
