@@ -7,6 +7,8 @@ pub mod client;
 pub mod faulty;
 pub mod postgres;
 pub mod program;
+pub mod records;
+pub mod running;
 pub mod skip;
 pub mod upstream;
 pub mod wire;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use semel_core::record::codec::DecodeError;
 use semel_core::store::{StoreError, StoreErrorKind};
 
 pub(crate) const NAME: &str = "postgres";
@@ -34,10 +33,6 @@ pub(crate) fn undecodable(what: &str) -> Fault {
         StoreErrorKind::Undecodable,
         format!("a record has a {what} that this version does not know"),
     )
-}
-
-pub(crate) fn undecodable_blob(error: DecodeError) -> StoreError {
-    StoreError::new(NAME, StoreErrorKind::Undecodable, error.to_string()).with_source(error)
 }
 
 /// Others came and went each time it looked.

@@ -96,18 +96,18 @@ mod row;
 mod session;
 mod sql;
 mod tls;
-mod watch;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use semel_core::identity::Secret;
-use semel_core::record::{Completion, NotKept, Record, RecordId, RecordView, Retention, codec};
+use semel_core::record::{Completion, Record, RecordId, RecordView, Retention};
 use semel_core::store::{
     Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Migrated, Page, Query, ReleaseAs,
     ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Verdict, Watch,
 };
+use semel_store_kit::{Encoded, Watchers};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Semaphore;
 
@@ -116,12 +116,11 @@ pub use sql::Clock;
 
 use batch::Batches;
 use desk::{Connections, Desk};
-use error::{NAME, undecodable_blob};
+use error::NAME;
 use migrate::Opening;
 use operate::Question;
-use ops::{Claim, Claimed, Completing, Encoded, Noting, Releasing, Renewal, Sealed};
+use ops::{Claim, Claimed, Completing, Noting, Releasing, Renewal};
 use sql::{Protocol, Schema, Sql};
-use watch::Watchers;
 
 /// PostgreSQL takes values of 1 GiB; as hexadecimal digits they are twice as long.
 const LARGEST_BODY: u64 = 400_000_000;
@@ -386,15 +385,7 @@ impl PostgresStore {
     }
 
     fn encode(&self, completion: &Completion) -> Result<Encoded, StoreError> {
-        let encoded = Encoded::new(completion);
-        match (self.capabilities.max_body, encoded.body_bytes) {
-            (Some(most), Some(bytes)) if bytes > most => Err(StoreError::new(
-                NAME,
-                StoreErrorKind::TooLarge,
-                format!("a body of {bytes} bytes is larger than the {most} it takes"),
-            )),
-            _ => Ok(encoded),
-        }
+        Encoded::new(completion, NAME, self.capabilities.max_body)
     }
 
     /// Those who wait in this process need not wait for the server's word.
@@ -414,7 +405,7 @@ impl Store for PostgresStore {
             _ => self.desk.ask(claim, ops::begin).await?,
         };
         match claimed {
-            Claimed::Settled(sealed) => Ok(Begun::Settled(open(sealed)?)),
+            Claimed::Settled(sealed) => Ok(Begun::Settled(sealed.open(NAME)?)),
             Claimed::Begun(begun) => Ok(begun),
         }
     }
@@ -471,7 +462,7 @@ impl Store for PostgresStore {
     }
 
     async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError> {
-        self.desk.ask(*id, operate::read).await?.map(open).transpose()
+        self.desk.ask(*id, operate::read).await?.map(|sealed| sealed.open(NAME)).transpose()
     }
 
     async fn list(&self, query: &Query) -> Result<Page, StoreError> {
@@ -536,16 +527,4 @@ fn plain(schema: &str) -> Result<Schema, StoreError> {
             format!("{schema:?} is no name for a schema: at most 48 of a-z, 0-9 and _, no digit first");
         StoreError::new(NAME, StoreErrorKind::Config, message)
     })
-}
-
-fn open(sealed: Sealed) -> Result<Record, StoreError> {
-    let Sealed { row, blob, now } = sealed;
-    let blob = blob.ok_or_else(|| {
-        StoreError::new(NAME, StoreErrorKind::Undecodable, "a completed record has no answer")
-    })?;
-    let mut completion = codec::decode(&Bytes::from(blob)).map_err(undecodable_blob)?;
-    if row.body_over(now) {
-        completion = codec::without_body(&completion, NotKept::Expired);
-    }
-    Ok(Record { view: row.view(now), completion: Arc::new(completion) })
 }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use semel_core::record::RecordId;
+use semel_store_kit::Watchers;
 use sqlx::Executor as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-
-use crate::watch::Watchers;
 
 /// How long it waits before it tries again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));

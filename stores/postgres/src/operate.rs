@@ -1,14 +1,14 @@
 //! What readers and operators ask for, and what time brings.
 
-use bytes::Bytes;
-use semel_core::record::{ClaimId, Fence, NotKept, RecordId, RecordView, Retention, State, codec};
+use semel_core::record::{ClaimId, Fence, RecordId, RecordView, Retention, State};
 use semel_core::store::{Delete, Deleted, Page, Query, Resolved, Swept};
+use semel_store_kit::{Encoded, Sealed, Standing, drop_body, int, state_to};
 use sqlx::Row as _;
 
 use crate::desk::Step;
 use crate::error::{Fault, churned};
-use crate::ops::{Encoded, Sealed, find, millis};
-use crate::row::{Row, bytes, int, long, now, state_to};
+use crate::ops::{find, millis};
+use crate::row::{after, bytes, long, now, record};
 use crate::session::{Arg, Session};
 
 /// At most so many records are looked at in one statement of a list, and in one sweep.
@@ -31,9 +31,9 @@ pub(crate) fn read<'s>(session: &'s mut Session, id: &'s RecordId) -> Step<'s, O
         let sql = session.sql.read.clone();
         let answer = session.one(&sql, &[Arg::Bytes(Some(id.as_bytes()))]).await?;
         let now = now(&answer)?;
-        match Row::read(&answer, 1)? {
+        match record(&answer, 1)? {
             Some(row) if row.written == State::Completed && !row.is_over(now) => {
-                Ok(Some(Sealed { row, blob: bytes(&answer, Row::after(1))?, now }))
+                Ok(Some(Sealed { row, blob: bytes(&answer, after(1))?, now }))
             }
             _ => Ok(None),
         }
@@ -60,7 +60,7 @@ pub(crate) fn list<'s>(session: &'s mut Session, query: &'s Query) -> Step<'s, P
             let mut looked_at = 0;
             for answer in session.rows(&sql, &args).await? {
                 looked_at = long(&answer, 3)?.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-                let Some(row) = Row::read(&answer, 4)? else { continue };
+                let Some(row) = record(&answer, 4)? else { continue };
                 if answer.try_get::<bool, _>(1)? {
                     if page.records.len() == query.limit {
                         // Not before the last one that was given: what was left out between is not wanted.
@@ -96,12 +96,10 @@ pub(crate) fn resolve<'s>(session: &'s mut Session, ruling: &'s Ruling) -> Step<
         for _ in 0..ROUNDS {
             let (row, now_) = find(session, &ruling.id).await?;
             let Some(row) = row.filter(|row| !row.is_over(now_)) else { return Ok(Resolved::Absent) };
-            if row.op == Some(ruling.op) {
-                return Ok(Resolved::Applied(Box::new(row.view(now_))));
-            }
-            let expected = ruling.expect.is_none_or(|fence| fence == row.fence);
-            if row.state_at(now_) != State::Unknown || !expected {
-                return Ok(Resolved::Refused(Box::new(row.view(now_))));
+            match row.resolves(ruling.op, ruling.expect, now_) {
+                Standing::Done => return Ok(Resolved::Applied(Box::new(row.view(now_)))),
+                Standing::Lost => return Ok(Resolved::Refused(Box::new(row.view(now_)))),
+                Standing::Open => {}
             }
             let done = ruling.done.as_ref();
             let life = if done.is_some() { ruling.keep.record } else { ruling.keep.released };
@@ -116,7 +114,7 @@ pub(crate) fn resolve<'s>(session: &'s mut Session, ruling: &'s Ruling) -> Step<
                 Arg::Int(done.and_then(|answer| answer.status).map(|status| status.as_u16().into())),
             ];
             if let Some(answer) = session.maybe(&sql, &args).await?
-                && let Some(row) = Row::read(&answer, 1)?
+                && let Some(row) = record(&answer, 1)?
             {
                 return Ok(Resolved::Applied(Box::new(row.view(now(&answer)?))));
             }
@@ -136,7 +134,7 @@ pub(crate) fn delete<'s>(session: &'s mut Session, what: &'s (RecordId, Delete))
             }
             let (row, now) = find(session, id).await?;
             let Some(row) = row.filter(|row| !row.is_over(now)) else { return Ok(Deleted::Absent) };
-            if *which == Delete::Settled && matches!(row.written, State::InFlight | State::Unknown) {
+            if !row.may_go(*which) {
                 return Ok(Deleted::Refused(Box::new(row.view(now))));
             }
         }
@@ -200,7 +198,7 @@ async fn drop_bodies(session: &mut Session, chunk: usize) -> Result<(usize, usiz
     for row in &rows {
         ids.push(bytes(row, 0)?.unwrap_or_default());
         fences.push(long(row, 1)?.unwrap_or_default());
-        bare.push(bytes(row, 2)?.and_then(without_body).unwrap_or_default());
+        bare.push(bytes(row, 2)?.and_then(drop_body).unwrap_or_default());
     }
     let sql = session.sql.drop_bodies.clone();
     let args = [
@@ -213,10 +211,4 @@ async fn drop_bodies(session: &mut Session, chunk: usize) -> Result<(usize, usiz
         dropped += usize::from(row.try_get::<bool, _>(0)?);
     }
     Ok((rows.len(), dropped))
-}
-
-/// The same answer without the body, as it is written; `None` if it does not decode.
-fn without_body(blob: Vec<u8>) -> Option<Vec<u8>> {
-    let completion = codec::decode(&Bytes::from(blob)).ok()?;
-    Some(codec::encode(&codec::without_body(&completion, NotKept::Expired)))
 }

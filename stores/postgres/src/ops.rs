@@ -5,18 +5,16 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
-use semel_core::record::{
-    Completion, Fence, RecordId, Recovery, Retention, State, StoredBody, Timestamp, codec,
-};
-use semel_core::store::{Acquired, Begin, Begun, Differs, Lease, LeaseRef, ReleaseAs, ReleaseBy, Settled};
+use semel_core::record::{Fence, RecordId, Retention, Timestamp, codec};
+use semel_core::store::{Acquired, Begin, Begun, Lease, LeaseRef, ReleaseAs, ReleaseBy, Settled};
+use semel_store_kit::{Encoded, Judged, Row, Sealed, Standing, int, is_expired, recovery_to};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use crate::batch::Batched;
 use crate::desk::Step;
 use crate::error::{Fault, churned};
-use crate::row::{Row, bytes, fence_from, int, long, now, recovery_to};
+use crate::row::{after, bytes, fence, long, now, record};
 use crate::session::{Arg, Session, written};
 
 /// How often a step looks again when others come and go meanwhile.
@@ -25,13 +23,6 @@ const ROUNDS: u32 = 16;
 const CHUNK: usize = 1000;
 /// A thousand years: beyond any life, and within PostgreSQL's.
 const LONGEST: i64 = 1000 * 366 * 86_400_000;
-
-/// A completed record whose answer is still in one piece: the caller decodes it on its own time.
-pub(crate) struct Sealed {
-    pub(crate) row: Row,
-    pub(crate) blob: Option<Vec<u8>>,
-    pub(crate) now: Timestamp,
-}
 
 /// A claim's answer.
 pub(crate) enum Claimed {
@@ -58,24 +49,6 @@ impl Claim {
     }
 }
 
-/// A completion as it is written, made before it gets in line.
-pub(crate) struct Encoded {
-    pub(crate) blob: Vec<u8>,
-    pub(crate) status: Option<StatusCode>,
-    pub(crate) body_bytes: Option<u64>,
-}
-
-impl Encoded {
-    pub(crate) fn new(completion: &Completion) -> Self {
-        let body_bytes = completion.response.as_ref().and_then(|response| match &response.body {
-            StoredBody::Kept(body) => Some(body.len() as u64),
-            StoredBody::NotKept(_) => None,
-        });
-        let status = completion.response.as_ref().map(|response| response.status);
-        Self { blob: codec::encode(completion), status, body_bytes }
-    }
-}
-
 pub(crate) fn begin<'s>(session: &'s mut Session, claim: &'s Claim) -> Step<'s, Claimed> {
     Box::pin(async move {
         for _ in 0..ROUNDS {
@@ -87,12 +60,13 @@ pub(crate) fn begin<'s>(session: &'s mut Session, claim: &'s Claim) -> Step<'s, 
     })
 }
 
-/// What the record allows.
+/// What to do after the claim's statement.
+#[expect(clippy::large_enum_variant, reason = "one at a time, for as long as it takes to answer")]
 enum Next {
+    Known(Row, Judged),
     Answer(Begun),
-    Settled(Row),
-    Take,
-    Lapse(Row),
+    /// The record's life is over.
+    Anew,
     /// It is not there, and was when the claim was sent.
     Again,
 }
@@ -100,18 +74,18 @@ enum Next {
 async fn try_begin(session: &mut Session, claim: &Claim) -> Result<Option<Claimed>, Fault> {
     let args = claim_args(claim);
     let answer = claim_row(session, claim, &args).await?;
-    if let Some(fence) = long(&answer, 1)? {
-        return Ok(Some(granted(claim, fence_from(fence)?)));
+    if let Some(number) = long(&answer, 1)? {
+        return Ok(Some(granted(claim, fence(number)?)));
     }
     let (now, room) = (now(&answer)?, flag(&answer, 2)?);
-    match judge(&claim.ask, Row::read(&answer, 3)?, now, room) {
-        Next::Answer(begun) => Ok(Some(Claimed::Begun(begun))),
-        Next::Settled(row) => {
-            let blob = bytes(&answer, Row::after(3))?;
+    match judge(&claim.ask, record(&answer, 3)?, now, room) {
+        Next::Answer(begun) | Next::Known(_, Judged::Answer(begun)) => Ok(Some(Claimed::Begun(begun))),
+        Next::Known(row, Judged::Settled) => {
+            let blob = bytes(&answer, after(3))?;
             Ok(Some(Claimed::Settled(Sealed { row, blob, now })))
         }
-        Next::Take => take(session, claim, &args).await,
-        Next::Lapse(row) => {
+        Next::Anew | Next::Known(_, Judged::Take) => take(session, claim, &args).await,
+        Next::Known(row, Judged::Lapse) => {
             let sql = session.sql.lapse.clone();
             let args = [Arg::Bytes(Some(row.id.as_bytes())), Arg::Long(Some(int(row.fence.get())))];
             let written = session.maybe(&sql, &args).await?.is_some();
@@ -129,10 +103,13 @@ fn granted(claim: &Claim, fence: Fence) -> Claimed {
 /// `room`: whether the principal may keep one more.
 fn judge(ask: &Begin, row: Option<Row>, now: Timestamp, room: bool) -> Next {
     match row {
-        Some(row) if !row.is_over(now) => known(ask, row, now),
+        Some(row) if !row.is_over(now) => {
+            let judged = row.judge(ask, now);
+            Next::Known(row, judged)
+        }
         _ if !room => Next::Answer(Begun::OverQuota),
-        _ if too_old(ask, now) => Next::Answer(Begun::Expired),
-        Some(_) => Next::Take,
+        _ if is_expired(ask, now) => Next::Answer(Begun::Expired),
+        Some(_) => Next::Anew,
         None => Next::Again,
     }
 }
@@ -186,55 +163,23 @@ fn made(first: Option<&PgRow>) -> Result<HashMap<Vec<u8>, i64>, Fault> {
 
 /// What can be said to a claim after the batch's statement; `None` where it takes another one.
 fn first_look(claim: &Claim, answer: &PgRow, made: &HashMap<Vec<u8>, i64>) -> Result<Option<Claimed>, Fault> {
-    if let Some(fence) = made.get(&[&claim.ask.id.as_bytes()[..], &claim.number].concat()) {
-        return Ok(Some(granted(claim, fence_from(*fence)?)));
+    if let Some(number) = made.get(&[&claim.ask.id.as_bytes()[..], &claim.number].concat()) {
+        return Ok(Some(granted(claim, fence(*number)?)));
     }
     let now = now(answer)?;
-    let row = match Row::read(answer, 3) {
+    let row = match record(answer, 3) {
         Ok(row) => row,
         // Its claimant is told alone, so that the others of the batch do not suffer for it.
         Err(Fault::Refused(_)) => return Ok(None),
         Err(fault) => return Err(fault),
     };
     Ok(match judge(&claim.ask, row, now, true) {
-        Next::Answer(begun) => Some(Claimed::Begun(begun)),
-        Next::Settled(row) => {
-            Some(Claimed::Settled(Sealed { row, blob: bytes(answer, Row::after(3))?, now }))
+        Next::Answer(begun) | Next::Known(_, Judged::Answer(begun)) => Some(Claimed::Begun(begun)),
+        Next::Known(row, Judged::Settled) => {
+            Some(Claimed::Settled(Sealed { row, blob: bytes(answer, after(3))?, now }))
         }
-        Next::Take | Next::Lapse(_) | Next::Again => None,
+        Next::Known(_, Judged::Take | Judged::Lapse) | Next::Anew | Next::Again => None,
     })
-}
-
-/// The claim of a record that is there and whose life is not over.
-fn known(ask: &Begin, row: Row, now: Timestamp) -> Next {
-    if row.written == State::Released && row.fingerprint.is_none() {
-        return if row.claim == ask.claim { Next::Answer(Begun::Stale) } else { Next::Take };
-    }
-    let same_principal = row.written == State::Released || row.principal == ask.principal;
-    if row.fingerprint != Some(ask.fingerprint) || !same_principal {
-        return Next::Answer(Begun::Differs(Differs {
-            fingerprint: row.fingerprint,
-            settings: row.settings,
-            same_principal,
-        }));
-    }
-    match row.state_at(now) {
-        State::Completed => Next::Settled(row),
-        State::Unknown if row.written == State::InFlight => Next::Lapse(row),
-        State::Unknown => Next::Answer(Begun::Unknown(row.view(now))),
-        State::InFlight if row.lease_over(now) => Next::Take,
-        State::InFlight if row.claim == ask.claim => {
-            let lease = Lease::new(row.id, row.claim, row.fence);
-            Next::Answer(Begun::Acquired(Acquired { lease, attempt: row.attempt, progress: row.progress }))
-        }
-        State::InFlight => Next::Answer(Begun::Held { remaining: row.view(now).lease_remaining() }),
-        State::Released if row.claim == ask.claim => Next::Answer(Begun::Stale),
-        State::Released => Next::Take,
-    }
-}
-
-fn too_old(ask: &Begin, now: Timestamp) -> bool {
-    ask.minted.is_some_and(|minted| now.since(minted) > ask.retention.record)
 }
 
 fn claim_args(claim: &Claim) -> Vec<Arg<'_>> {
@@ -293,7 +238,7 @@ async fn take(session: &mut Session, claim: &Claim, args: &[Arg<'_>]) -> Result<
     // Else somebody else was faster.
     let Some(row) = row else { return Ok(None) };
     let attempt = long(&row, 1)?.and_then(|attempt| u32::try_from(attempt).ok());
-    let lease = Lease::new(claim.ask.id, claim.ask.claim, fence_from(long(&row, 0)?.unwrap_or(0))?);
+    let lease = Lease::new(claim.ask.id, claim.ask.claim, fence(long(&row, 0)?.unwrap_or(0))?);
     let acquired = Acquired {
         lease,
         attempt: attempt.ok_or_else(|| crate::error::undecodable("attempt"))?,
@@ -340,7 +285,7 @@ async fn renew_chunk(
         for answer in session.rows(&sql, &[Arg::ManyBytes(lost)]).await? {
             let now = now(&answer)?;
             // One record that does not decode must not stop the renewal of all others.
-            match Row::read(&answer, 1) {
+            match record(&answer, 1) {
                 Ok(Some(row)) => {
                     found.insert(row.id, (row, now));
                 }
@@ -352,7 +297,7 @@ async fn renew_chunk(
     for lease in leases {
         settled.push(match found.get(&lease.id) {
             _ if renewed.contains(&lease.id.as_bytes()[..]) => Settled::Applied,
-            Some((row, now)) if !row.is_over(*now) => superseded(row, *now),
+            Some((row, now)) if !row.is_over(*now) => row.superseded(*now),
             _ => Settled::Absent,
         });
     }
@@ -379,12 +324,7 @@ pub(crate) fn complete<'s>(session: &'s mut Session, step: &'s Completing) -> St
             Arg::Int(answer.status.map(|status| status.as_u16().into())),
             Arg::Bytes(Some(&answer.blob)),
         ];
-        settle(session, &lease.id, &sql, &args, |row| match row.written {
-            State::Completed if row.fence == lease.fence => Judged::Applied,
-            State::InFlight | State::Unknown if row.fence == lease.fence => Judged::Again,
-            _ => Judged::Superseded,
-        })
-        .await
+        settle(session, &lease.id, &sql, &args, |row| row.completes(lease)).await
     })
 }
 
@@ -452,15 +392,7 @@ pub(crate) fn release<'s>(session: &'s mut Session, step: &'s Releasing) -> Step
             Arg::Long(Some(millis(step.keep.released))),
             Arg::Flag(step.how == ReleaseAs::Forgotten),
         ];
-        settle(session, id, &sql, &args, |row| {
-            let its_own = Some(row.fence) == fence || Some(row.claim) == claim;
-            match row.written {
-                State::Released if its_own => Judged::Applied,
-                State::InFlight | State::Unknown if its_own => Judged::Again,
-                _ => Judged::Superseded,
-            }
-        })
-        .await
+        settle(session, id, &sql, &args, |row| row.releases(&step.by)).await
     })
 }
 
@@ -480,7 +412,7 @@ pub(crate) fn note<'s>(session: &'s mut Session, step: &'s Noting) -> Step<'s, S
             Arg::Bytes(Some(&step.progress)),
         ];
         // A lease that was running when the statement looked, and is over now, was not noted either.
-        settle(session, &lease.id, &sql, &args, |_| Judged::Superseded).await
+        settle(session, &lease.id, &sql, &args, |_| Standing::Lost).await
     })
 }
 
@@ -494,28 +426,17 @@ pub(crate) fn abandon<'s>(session: &'s mut Session, lease: &'s LeaseRef) -> Step
                 return Ok(Settled::Applied);
             }
             let now = now(&answer)?;
-            let Some(row) = Row::read(&answer, 2)?.filter(|row| !row.is_over(now)) else {
+            let Some(row) = record(&answer, 2)?.filter(|row| !row.is_over(now)) else {
                 return Ok(Settled::Absent);
             };
-            return Ok(match (row.written, row.recovery) {
-                _ if row.fence != lease.fence => superseded(&row, now),
-                (State::Unknown, _) | (State::InFlight, Recovery::Takeover) => Settled::Applied,
-                (State::InFlight, Recovery::Hold) => continue,
-                (State::Completed | State::Released, _) => superseded(&row, now),
-            });
+            match row.abandons(lease) {
+                Standing::Done => return Ok(Settled::Applied),
+                Standing::Lost => return Ok(row.superseded(now)),
+                Standing::Open => {}
+            }
         }
         Err(churned())
     })
-}
-
-/// What a record says to somebody whose statement changed nothing.
-enum Judged {
-    /// It took effect when it was first sent.
-    Applied,
-    /// Somebody else's now.
-    Superseded,
-    /// It should have taken effect: the record changed between the two looks.
-    Again,
 }
 
 async fn settle(
@@ -523,7 +444,7 @@ async fn settle(
     id: &RecordId,
     sql: &std::sync::Arc<str>,
     args: &[Arg<'_>],
-    judge: impl Fn(&Row) -> Judged,
+    judge: impl Fn(&Row) -> Standing,
 ) -> Result<Settled, Fault> {
     for _ in 0..ROUNDS {
         if session.maybe(sql, args).await?.is_some() {
@@ -532,9 +453,10 @@ async fn settle(
         let (row, now) = find(session, id).await?;
         let Some(row) = row.filter(|row| !row.is_over(now)) else { return Ok(Settled::Absent) };
         match judge(&row) {
-            Judged::Applied => return Ok(Settled::Applied),
-            Judged::Superseded => return Ok(superseded(&row, now)),
-            Judged::Again => {}
+            Standing::Done => return Ok(Settled::Applied),
+            Standing::Lost => return Ok(row.superseded(now)),
+            // It should have taken effect: the record changed between the two looks.
+            Standing::Open => {}
         }
     }
     Err(churned())
@@ -544,11 +466,7 @@ async fn settle(
 pub(crate) async fn find(session: &mut Session, id: &RecordId) -> Result<(Option<Row>, Timestamp), Fault> {
     let sql = session.sql.find.clone();
     let answer = session.one(&sql, &[Arg::Bytes(Some(id.as_bytes()))]).await?;
-    Ok((Row::read(&answer, 1)?, now(&answer)?))
-}
-
-fn superseded(row: &Row, now: Timestamp) -> Settled {
-    Settled::Superseded(Box::new(row.view(now)))
+    Ok((record(&answer, 1)?, now(&answer)?))
 }
 
 fn flag(row: &PgRow, at: usize) -> Result<bool, Fault> {

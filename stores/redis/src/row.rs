@@ -26,10 +26,9 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http::StatusCode;
-use semel_core::record::{
-    ClaimId, Fence, Fingerprint, PrincipalTag, RecordId, RecordView, Recovery, Settings, State, Timestamp,
-};
+use semel_core::record::{ClaimId, Fence, Fingerprint, PrincipalTag, RecordId, Recovery, State, Timestamp};
 use semel_core::store::{Begin, StoreError};
+use semel_store_kit::Row as Record;
 
 use crate::error::undecodable;
 
@@ -44,25 +43,8 @@ pub(crate) type Seal = [u8; 8];
 /// A record, decoded.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    pub(crate) id: RecordId,
-    /// As it is written; [`Row::state_at`] is what it means.
-    written: State,
-    recovery: Recovery,
-    attempt: u32,
-    pub(crate) fence: Fence,
-    claim: ClaimId,
-    pub(crate) fingerprint: Option<Fingerprint>,
-    pub(crate) settings: Settings,
-    principal: Option<PrincipalTag>,
-    created: Timestamp,
-    changed: Timestamp,
-    lease_until: Option<Timestamp>,
-    expires: Option<Timestamp>,
-    body_until: Option<Timestamp>,
+    pub(crate) record: Record,
     life: i64,
-    status: Option<StatusCode>,
-    body_bytes: u64,
-    pub(crate) progress: Option<Bytes>,
     pub(crate) seal: Seal,
     pub(crate) answer: Option<Place>,
 }
@@ -100,11 +82,11 @@ impl Row {
         let mut head = &raw[1..HEAD];
         let mut flags = [0; 8];
         head.copy_to_slice(&mut flags);
-        let [state, recovery, bound, _op, has_principal, _counted, answer, _request] = flags;
+        let [state, recovery, bound, has_op, has_principal, _counted, answer, _request] = flags;
         let attempt = head.get_u32();
         let fence = Fence::new(head.get_u64()).ok_or_else(|| undecodable("fence"))?;
         let claim = ClaimId::from_u128(head.get_u128());
-        head.advance(16);
+        let op = head.get_u128();
         let mut time = || i64::try_from(head.get_u64()).map_err(|_| undecodable("time"));
         let [created, changed, lease, expires, body_until, life, _released] =
             [time()?, time()?, time()?, time()?, time()?, time()?, time()?];
@@ -130,24 +112,27 @@ impl Row {
         let progress = (progress > 0).then(|| rest.split_to(progress - 1));
         let some_time = |millis| (millis > 0).then(|| Timestamp::from_millis(millis));
         Ok(Some(Self {
-            id,
-            written: state_of(state)?,
-            recovery: recovery_of(recovery)?,
-            attempt,
-            fence,
-            claim,
-            fingerprint,
-            settings,
-            principal,
-            created: Timestamp::from_millis(created),
-            changed: Timestamp::from_millis(changed),
-            lease_until: some_time(lease),
-            expires: some_time(expires),
-            body_until: some_time(body_until),
+            record: Record {
+                id,
+                written: state_of(state)?,
+                recovery: recovery_of(recovery)?,
+                attempt,
+                fence,
+                claim,
+                op: (has_op == b'o').then(|| ClaimId::from_u128(op)),
+                fingerprint,
+                settings,
+                principal,
+                created: Timestamp::from_millis(created),
+                changed: Timestamp::from_millis(changed),
+                lease_until: some_time(lease),
+                expires: some_time(expires),
+                body_until: some_time(body_until),
+                status,
+                body_bytes,
+                progress,
+            },
             life,
-            status,
-            body_bytes,
-            progress,
             seal,
             answer: match answer {
                 b'i' => Some(Place::Inline(rest)),
@@ -158,72 +143,19 @@ impl Row {
         }))
     }
 
-    /// Whether its life is over, so that it is as if it were not there.
-    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
-        self.expires.is_some_and(|expires| expires <= now)
-    }
-
-    /// A lease that is over under hold is unknown, whether or not that was written.
-    pub(crate) fn state_at(&self, now: Timestamp) -> State {
-        let lease_over = self.lease_until.is_none_or(|until| until <= now);
-        match (self.written, self.recovery) {
-            (State::InFlight, Recovery::Hold) if lease_over => State::Unknown,
-            (state, _) => state,
-        }
-    }
-
-    /// Whether the body was dropped by time, swept or not.
-    pub(crate) fn body_is_over(&self, now: Timestamp) -> bool {
-        self.body_until.is_some_and(|until| until <= now)
-    }
-
     /// Whether a sweep has something to do here. A guess from outside: the step itself decides.
     pub(crate) fn due(&self, now: Timestamp) -> Due {
-        let due = match (self.written, self.recovery) {
-            (State::InFlight, Recovery::Hold) => self.lease_until.is_none_or(|until| until <= now),
+        let record = &self.record;
+        let due = match (record.written, record.recovery) {
+            (State::InFlight, Recovery::Hold) => record.lease_over(now),
             (State::InFlight, Recovery::Takeover) => {
                 let life = Duration::from_millis(u64::try_from(self.life).unwrap_or(0));
-                self.lease_until.is_none_or(|until| until.plus(life) <= now)
+                record.lease_until.is_none_or(|until| until.plus(life) <= now)
             }
             (State::Unknown, _) => false,
-            (State::Completed | State::Released, _) => self.is_over(now) || self.body_is_over(now),
+            (State::Completed | State::Released, _) => record.is_over(now) || record.body_over(now),
         };
         if due { Due::Now } else { Due::NotYet }
-    }
-
-    pub(crate) fn view(&self, now: Timestamp) -> RecordView {
-        let state = self.state_at(now);
-        let changed = match (self.written, state, self.lease_until) {
-            (State::InFlight, State::Unknown, Some(ended)) => ended,
-            _ => self.changed,
-        };
-        RecordView {
-            id: self.id,
-            state,
-            fingerprint: self.fingerprint,
-            settings: self.settings.clone(),
-            principal: self.principal,
-            recovery: self.recovery,
-            attempt: self.attempt,
-            fence: self.fence,
-            claim: self.claim,
-            lease_until: self.lease_until,
-            created: self.created,
-            changed,
-            expires: self.expires,
-            status: self.status,
-            body_bytes: if self.body_is_over(now) { 0 } else { self.body_bytes },
-            progress: self.progress.clone(),
-            now,
-        }
-    }
-
-    pub(crate) fn attempt(&self) -> u32 {
-        self.attempt
-    }
-
-    pub(crate) fn claim(&self) -> ClaimId {
-        self.claim
     }
 }
 

@@ -78,15 +78,14 @@ impl Steps {
                 }
                 b"taken" => {
                     let (row, _) = self.row(&ask.id, &mut reply)?;
-                    let lease = Lease::new(ask.id, row.claim(), row.fence);
-                    Begun::Acquired(Acquired { lease, attempt: row.attempt(), progress: row.progress })
+                    row.record.acquired()
                 }
                 b"differs" => {
                     let (row, _) = self.row(&ask.id, &mut reply)?;
                     let same_principal = self.number(&mut reply)? == 1;
                     Begun::Differs(Differs {
-                        fingerprint: row.fingerprint,
-                        settings: row.settings,
+                        fingerprint: row.record.fingerprint,
+                        settings: row.record.settings,
                         same_principal,
                     })
                 }
@@ -100,7 +99,7 @@ impl Steps {
                 },
                 b"unknown" => {
                     let (row, now) = self.row(&ask.id, &mut reply)?;
-                    Begun::Unknown(row.view(now))
+                    Begun::Unknown(row.record.view(now))
                 }
                 b"stale" => Begun::Stale,
                 b"expired" => Begun::Expired,
@@ -196,7 +195,7 @@ impl Steps {
             b"absent" => Ok(None),
             b"found" => {
                 let (row, now) = self.row(id, &mut reply)?;
-                Ok(Some(row.view(now)))
+                Ok(Some(row.record.view(now)))
             }
             _ => Err(self.unexpected()),
         }
@@ -210,7 +209,7 @@ impl Steps {
             let mut reply = reply?;
             if reply.word == b"found" {
                 let (row, now) = self.row(id, &mut reply)?;
-                views.push(row.view(now));
+                views.push(row.record.view(now));
             }
         }
         Ok(views)
@@ -268,7 +267,7 @@ impl Steps {
                 (Err(error), _) => return Err(error),
             };
             let word = std::mem::take(&mut reply.word);
-            let mut view = || self.row(id, &mut reply).map(|(row, now)| Box::new(row.view(now)));
+            let mut view = || self.row(id, &mut reply).map(|(row, now)| Box::new(row.record.view(now)));
             return match &word[..] {
                 b"unstaged" => continue,
                 b"absent" => Ok(Resolved::Absent),
@@ -291,7 +290,7 @@ impl Steps {
             b"gone" => Ok(Deleted::Gone),
             b"refused" => {
                 let (row, now) = self.row(id, &mut reply)?;
-                Ok(Deleted::Refused(Box::new(row.view(now))))
+                Ok(Deleted::Refused(Box::new(row.record.view(now))))
             }
             _ => Err(self.unexpected()),
         }
@@ -426,7 +425,7 @@ impl Steps {
             b"absent" => Ok(Settled::Absent),
             b"superseded" => {
                 let (row, now) = self.row(id, &mut reply)?;
-                Ok(Settled::Superseded(Box::new(row.view(now))))
+                Ok(row.record.superseded(now))
             }
             _ => Err(self.unexpected()),
         }
@@ -438,7 +437,7 @@ impl Steps {
         let (row, now) = self.row(id, reply)?;
         let blob = match (&row.answer, reply.rest.next()) {
             (None, _) => {
-                return Ok(Some(Record { view: row.view(now), completion: Arc::default() }));
+                return Ok(Some(Record { view: row.record.view(now), completion: Arc::default() }));
             }
             (Some(Place::Inline(blob)), _) => Some(blob.clone()),
             (Some(Place::Beside), Some(Value::BulkString(blob))) => Some(blob.into()),
@@ -446,10 +445,10 @@ impl Steps {
         };
         let Some(blob) = blob.filter(|blob| blob.starts_with(&row.seal)) else { return Ok(None) };
         let mut completion = codec::decode(&blob).map_err(undecodable_blob)?;
-        if row.body_is_over(now) {
+        if row.record.body_over(now) {
             completion = codec::without_body(&completion, NotKept::Expired);
         }
-        Ok(Some(Record { view: row.view(now), completion: Arc::new(completion) }))
+        Ok(Some(Record { view: row.record.view(now), completion: Arc::new(completion) }))
     }
 
     async fn fetch(&self, id: &RecordId) -> Result<Option<Bytes>, StoreError> {

@@ -1,15 +1,15 @@
 //! Wake-ups by pub/sub, on one connection for all who wait. They are hints: a connection that was lost wakes everybody,
 //! who then look for themselves.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use redis::aio::{PubSubSink, PubSubStream};
 use semel_core::record::RecordId;
 use semel_core::store::{StoreError, Watch};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::dial::Dial;
 use crate::error::{failed, no_answer_within};
@@ -23,15 +23,10 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 const QUEUE: usize = 1024;
 const BATCH: usize = 128;
 
-/// Who waits for which record. Holds an entry only while somebody does.
+/// Who waits for which record, and the way to the connection that hears of them.
 pub(crate) struct Watchers {
-    waiting: Mutex<HashMap<RecordId, Waiting>>,
+    here: Arc<semel_store_kit::Watchers>,
     wishes: mpsc::Sender<Wish>,
-}
-
-struct Waiting {
-    watchers: usize,
-    notify: Arc<Notify>,
 }
 
 enum Wish {
@@ -44,22 +39,13 @@ impl Watchers {
     /// Connects when the first waiter comes.
     pub(crate) fn start(on: &Bookkeeping, dial: Dial, keys: Keys) -> Arc<Self> {
         let (wishes, asked) = mpsc::channel(QUEUE);
-        let watchers = Arc::new(Self { waiting: Mutex::default(), wishes });
+        let watchers = Arc::new(Self { here: Arc::default(), wishes });
         on.spawn(listen(Arc::downgrade(&watchers), asked, dial, keys));
         watchers
     }
 
     pub(crate) async fn watch(self: &Arc<Self>, id: RecordId) -> Watch {
-        let notify = {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let entry =
-                waiting.entry(id).or_insert_with(|| Waiting { watchers: 0, notify: Arc::new(Notify::new()) });
-            entry.watchers += 1;
-            Arc::clone(&entry.notify)
-        };
-        let entry = Entry { watchers: Arc::clone(self), id };
-        // Counts from here, not from its first poll: a change between the two must not be lost.
-        let changed = notify.notified_owned();
+        let mut leaving = Leaving { watch: Some(self.here.watch(id)), watchers: Arc::clone(self), id };
         let (told, subscribed) = oneshot::channel();
         let subscribing = async {
             if self.wishes.send(Wish::Subscribe(id, told)).await.is_ok() {
@@ -68,48 +54,26 @@ impl Watchers {
         };
         let _in_time = tokio::time::timeout(PATIENCE, subscribing).await;
         Watch::new(async move {
-            let _entry = entry;
-            changed.await;
+            if let Some(watch) = &mut leaving.watch {
+                watch.await;
+            }
         })
-    }
-
-    fn wake(&self, id: &RecordId) {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(waiting) = waiting.get(id) {
-            waiting.notify.notify_waiters();
-        }
-    }
-
-    fn wake_all(&self) {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.values().for_each(|waiting| waiting.notify.notify_waiters());
-    }
-
-    fn is_waited_for(&self, id: &RecordId) -> bool {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
-    }
-
-    fn all(&self) -> HashSet<RecordId> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 }
 
-struct Entry {
+/// Ends its subscription when nobody else waits for the record.
+struct Leaving {
+    watch: Option<Watch>,
     watchers: Arc<Watchers>,
     id: RecordId,
 }
 
-impl Drop for Entry {
+impl Drop for Leaving {
     fn drop(&mut self) {
-        let mut waiting = self.watchers.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = waiting.get_mut(&self.id) {
-            entry.watchers -= 1;
-            if entry.watchers == 0 {
-                waiting.remove(&self.id);
-                drop(waiting);
-                // Where the queue is full the subscription ends at its next message instead.
-                let _queued = self.watchers.wishes.try_send(Wish::Drop(self.id));
-            }
+        self.watch = None;
+        if !self.watchers.here.is_waited_for(&self.id) {
+            // Where the queue is full the subscription ends at its next message instead.
+            let _queued = self.watchers.wishes.try_send(Wish::Drop(self.id));
         }
     }
 }
@@ -121,14 +85,14 @@ async fn listen(watchers: Weak<Watchers>, mut asked: mpsc::Receiver<Wish>, dial:
         // Until nobody waits, or the store is closed.
         loop {
             let Some(here) = watchers.upgrade() else { return };
-            let wanted = here.all();
+            let wanted = here.here.all();
             if wanted.is_empty() {
                 break;
             }
             let connected = Subscriber::connect(&dial, &keys, wanted).await;
             if connected.is_ok() {
                 // They may have missed a change while there was no connection.
-                here.wake_all();
+                here.here.wake_all();
             }
             drop(here);
             wishes.clear();
@@ -139,7 +103,7 @@ async fn listen(watchers: Weak<Watchers>, mut asked: mpsc::Receiver<Wish>, dial:
                         return;
                     }
                     if let Some(here) = watchers.upgrade() {
-                        here.wake_all();
+                        here.here.wake_all();
                     }
                 }
                 Err(error) => {
@@ -196,8 +160,8 @@ impl<'a> Subscriber<'a> {
                     Some(message) => {
                         let Some(watchers) = watchers.upgrade() else { return Ended::Closed };
                         match self.keys.id(message.get_channel_name()) {
-                            Some(id) if watchers.is_waited_for(&id) => {
-                                watchers.wake(&id);
+                            Some(id) if watchers.here.is_waited_for(&id) => {
+                                watchers.here.wake(&[id]);
                                 true
                             }
                             Some(id) => self.grant(&watchers, std::iter::once(Wish::Drop(id))).await,
@@ -230,7 +194,7 @@ impl<'a> Subscriber<'a> {
                         join.push(self.keys.record(&id));
                     }
                 }
-                Wish::Drop(id) if !watchers.is_waited_for(&id) && self.subscribed.remove(&id) => {
+                Wish::Drop(id) if !watchers.here.is_waited_for(&id) && self.subscribed.remove(&id) => {
                     leave.push(id);
                 }
                 Wish::Drop(_) => {}

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
-use semel_core::record::codec::DecodeError;
 use semel_core::store::{StoreError, StoreErrorKind};
 
 pub(crate) const NAME: &str = "sqlite";
@@ -36,10 +35,6 @@ pub(crate) fn undecodable(what: &str) -> Fault {
         StoreErrorKind::Undecodable,
         format!("a record has a {what} that this version does not know"),
     )
-}
-
-pub(crate) fn undecodable_blob(error: DecodeError) -> StoreError {
-    StoreError::new(NAME, StoreErrorKind::Undecodable, error.to_string()).with_source(error)
 }
 
 /// What a failed transaction means for those who asked.

@@ -55,7 +55,6 @@ mod ops;
 mod row;
 mod sweep;
 mod tx;
-mod watch;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -64,21 +63,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use semel_core::identity::Secret;
-use semel_core::record::{Completion, NotKept, Record, RecordId, RecordView, Retention, codec};
+use semel_core::record::{Completion, Record, RecordId, RecordView, Retention, codec};
 use semel_core::store::{
     Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Migrated, Migration, Page, Query,
     ReleaseAs, ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Verdict,
     Watch,
 };
+use semel_store_kit::{Encoded, Watchers};
 
 pub use clock::Clock;
 
 use checkpoint::Checkpointer;
-use error::{Fault, NAME, undecodable_blob};
+use error::{Fault, NAME};
 use file::File;
-use ops::{Claimed, Encoded, Ruling, Sealed};
+use ops::{Claimed, Ruling};
 use tx::{Access, Tx};
-use watch::Watchers;
 use writer::{Desk, Writer};
 
 /// SQLite takes rows of a thousand million bytes; this leaves room for the rest of the row.
@@ -283,15 +282,7 @@ impl SqliteStore {
 
     /// Encoded on the caller's time, not the writer's.
     fn encode(&self, completion: &Completion) -> Result<Encoded, StoreError> {
-        let encoded = Encoded::new(completion);
-        match self.capabilities.max_body {
-            Some(most) if encoded.body_bytes() > most => Err(StoreError::new(
-                NAME,
-                StoreErrorKind::TooLarge,
-                format!("a body of {} bytes is larger than the {most} it takes", encoded.body_bytes()),
-            )),
-            _ => Ok(encoded),
-        }
+        Encoded::new(completion, NAME, self.capabilities.max_body)
     }
 }
 
@@ -300,7 +291,7 @@ impl Store for SqliteStore {
         let mut ask = ask.clone();
         let request = ask.request.take().map(|request| codec::encode_request(&request));
         match self.write(move |tx| ops::begin(tx, &ask, request.as_deref())).await? {
-            Claimed::Settled(sealed) => Ok(Begun::Settled(open(sealed)?)),
+            Claimed::Settled(sealed) => Ok(Begun::Settled(sealed.open(NAME)?)),
             Claimed::Begun(begun) => Ok(begun),
         }
     }
@@ -340,12 +331,12 @@ impl Store for SqliteStore {
 
     async fn inspect(&self, id: &RecordId) -> Result<Option<RecordView>, StoreError> {
         let id = *id;
-        self.look(move |tx| Ok(tx.live(&id)?.map(|row| row.view(tx.now)))).await
+        self.look(move |tx| Ok(tx.live(&id)?.map(|row| row.record.view(tx.now)))).await
     }
 
     async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError> {
         let id = *id;
-        self.look(move |tx| ops::read(tx, &id)).await?.map(open).transpose()
+        self.look(move |tx| ops::read(tx, &id)).await?.map(|sealed| sealed.open(NAME)).transpose()
     }
 
     async fn list(&self, query: &Query) -> Result<Page, StoreError> {
@@ -394,18 +385,6 @@ impl Store for SqliteStore {
     fn secret(&self) -> &Secret {
         &self.secret
     }
-}
-
-fn open(sealed: Sealed) -> Result<Record, StoreError> {
-    let Sealed { row, blob, now } = sealed;
-    let blob = blob.ok_or_else(|| {
-        StoreError::new(NAME, StoreErrorKind::Undecodable, "a completed record has no answer")
-    })?;
-    let mut completion = codec::decode(&Bytes::from(blob)).map_err(undecodable_blob)?;
-    if row.body_over(now) {
-        completion = codec::without_body(&completion, NotKept::Expired);
-    }
-    Ok(Record { view: row.view(now), completion: Arc::new(completion) })
 }
 
 #[cfg(test)]

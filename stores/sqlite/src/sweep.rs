@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use semel_core::record::{Recovery, State, Timestamp};
 use semel_core::store::Swept;
+use semel_store_kit::drop_body;
 
 use crate::error::Fault;
-use crate::ops::drop_body;
 use crate::row::Row;
 use crate::tx::Tx;
 
@@ -24,16 +24,16 @@ pub(crate) fn sweep(tx: &mut Tx<'_, '_>, limit: usize) -> Result<Swept, Fault> {
 }
 
 fn sweep_one(tx: &mut Tx<'_, '_>, mut row: Row, swept: &mut Swept) -> Result<(), Fault> {
-    match (row.written, row.recovery) {
-        (State::Completed | State::Released, _) if row.is_over(tx.now) => {
+    match (row.record.written, row.record.recovery) {
+        (State::Completed | State::Released, _) if row.record.is_over(tx.now) => {
             tx.delete(&row)?;
             swept.removed += 1;
         }
         (State::Completed, _) => {
-            row.body_until = None;
+            row.record.body_until = None;
             match tx.completion(&row)?.and_then(drop_body) {
                 Some(blob) => {
-                    row.body_bytes = 0;
+                    row.record.body_bytes = 0;
                     tx.settle(&row, Some(&blob), None)?;
                     swept.bodies += 1;
                 }
@@ -47,10 +47,10 @@ fn sweep_one(tx: &mut Tx<'_, '_>, mut row: Row, swept: &mut Swept) -> Result<(),
             swept.unknown += 1;
         }
         (State::InFlight, Recovery::Takeover) => {
-            row.written = State::Released;
-            row.changed = tx.now;
-            row.lease_until = None;
-            row.expires = Some(released_until(tx.now, &row));
+            row.record.written = State::Released;
+            row.record.changed = tx.now;
+            row.record.lease_until = None;
+            row.record.expires = Some(released_until(tx.now, &row));
             tx.settle(&row, None, None)?;
             swept.released += 1;
         }

@@ -3,10 +3,11 @@
 use rusqlite::{Connection, Statement};
 use semel_core::record::{Fence, RecordId, Timestamp};
 use semel_core::store::StoreErrorKind;
+use semel_store_kit::int;
 
 use crate::clock::{Clock, FileTime};
 use crate::error::Fault;
-use crate::row::{Row, int};
+use crate::row::Row;
 
 /// Every statement, prepared once a connection.
 pub(crate) struct Statements<'c> {
@@ -136,7 +137,7 @@ impl<'s, 'c> Tx<'s, 'c> {
     /// The record, unless its life is over.
     pub(crate) fn live(&mut self, id: &RecordId) -> Result<Option<Row>, Fault> {
         let now = self.now;
-        Ok(self.find(id)?.filter(|row| !row.is_over(now)))
+        Ok(self.find(id)?.filter(|row| !row.record.is_over(now)))
     }
 
     pub(crate) fn completion(&mut self, row: &Row) -> Result<Option<Vec<u8>>, Fault> {
@@ -146,10 +147,10 @@ impl<'s, 'c> Tx<'s, 'c> {
     pub(crate) fn insert(&mut self, row: &Row, request: Option<&[u8]>) -> Result<(), Fault> {
         let sql = &mut self.sql.insert;
         row.bind(sql)?;
-        sql.raw_bind_parameter(21, &row.id.as_bytes()[..])?;
+        sql.raw_bind_parameter(21, &row.record.id.as_bytes()[..])?;
         sql.raw_bind_parameter(22, request)?;
         sql.raw_execute()?;
-        self.wrote(row.id);
+        self.wrote(row.record.id);
         Ok(())
     }
 
@@ -159,7 +160,7 @@ impl<'s, 'c> Tx<'s, 'c> {
         row.bind(sql)?;
         sql.raw_bind_parameter(21, row.n)?;
         sql.raw_execute()?;
-        self.wrote(row.id);
+        self.wrote(row.record.id);
         Ok(())
     }
 
@@ -176,13 +177,13 @@ impl<'s, 'c> Tx<'s, 'c> {
         sql.raw_bind_parameter(22, completion)?;
         sql.raw_bind_parameter(23, request)?;
         sql.raw_execute()?;
-        self.wrote(row.id);
+        self.wrote(row.record.id);
         Ok(())
     }
 
     pub(crate) fn delete(&mut self, row: &Row) -> Result<(), Fault> {
         self.sql.delete.execute([row.n])?;
-        self.wrote(row.id);
+        self.wrote(row.record.id);
         Ok(())
     }
 

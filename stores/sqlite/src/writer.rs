@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use semel_core::store::{StoreError, StoreErrorKind};
+use semel_store_kit::Watchers;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::checkpoint::Pressure;
@@ -13,7 +14,6 @@ use crate::clock::Clock;
 use crate::error::{Failure, Fault, closed};
 use crate::file::File;
 use crate::tx::{Access, Statements, Tx};
-use crate::watch::Watchers;
 
 /// Callers beyond these wait to get in line.
 const QUEUE: usize = 1024;

@@ -7,23 +7,30 @@ const CRATES: &[(&str, u8)] = &[
     ("semel-core", 0),
     // The other half: it stands beside all of this, and uses none of it.
     ("semel-client", 0),
-    ("semel-store-memory", 1),
-    ("semel-store-sqlite", 1),
-    ("semel-store-layers", 1),
-    ("semel-driver", 1),
-    ("semel-tower", 2),
-    ("semel-gateway", 3),
-    ("semel", 4),
-    ("semel-cli", 5),
+    // What stores have in common stands below all of them.
+    ("semel-store-kit", 1),
+    ("semel-store-memory", STORE),
+    ("semel-store-sqlite", STORE),
+    ("semel-store-layers", STORE),
+    ("semel-driver", 2),
+    ("semel-tower", 3),
+    ("semel-gateway", 4),
+    ("semel", 5),
+    ("semel-cli", 6),
     // What proves it may use all of it, and nothing that ships may use the proof.
-    ("semel-conformance", 6),
-    ("semel-testkit", 7),
-    ("semel-e2e", 8),
-    ("semel-bench", 8),
-    ("semel-example-axum-hello", 8),
-    ("semel-example-reconcile", 8),
-    ("xtask", 9),
+    ("semel-conformance", 7),
+    ("semel-testkit", 8),
+    ("semel-e2e", EXAMPLE),
+    ("semel-bench", EXAMPLE),
+    ("semel-example-axum-hello", EXAMPLE),
+    ("semel-example-reconcile", EXAMPLE),
+    ("xtask", 10),
 ];
+
+/// Where every store stands.
+const STORE: u8 = 2;
+/// On top of all that ships.
+const EXAMPLE: u8 = 9;
 
 /// `Idempotency::test()` gives users a store for their own tests. It is optional, so a server does not carry it.
 const EXCEPTION: (&str, &str) = ("semel-driver", "semel-store-memory");
@@ -101,9 +108,8 @@ fn package(text: &str) -> Option<&str> {
 
 fn height(name: &str) -> Option<u8> {
     let listed = CRATES.iter().find(|(known, _)| *known == name).map(|(_, height)| *height);
-    // A store stands where every store does, and an example on top of all that ships.
     let (store, example) = (name.starts_with("semel-store-"), name.starts_with("semel-example-"));
-    listed.or(store.then_some(1)).or(example.then_some(8))
+    listed.or(store.then_some(STORE)).or(example.then_some(EXAMPLE))
 }
 
 /// As these manifests write them: one a line.

@@ -1,16 +1,13 @@
 //! A schema for each test, claims and answers with numbers for names.
 
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::OnceLock;
 
-use bytes::Bytes;
-use http::StatusCode;
-use semel_core::record::{
-    ClaimId, Completion, Fingerprint, RecordId, Recovery, Retention, StoredBody, StoredResponse,
-};
-use semel_core::store::{Begin, Begun, Lease, Settled, Store as _};
+use semel_core::record::Retention;
+use semel_core::store::{Lease, Settled, Store as _};
 use semel_store_postgres::{Builder, PostgresStore};
+pub(crate) use semel_testkit::records::{answer, ask, body, id};
+pub(crate) use semel_testkit::running::{bounded as private, wait_for};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
@@ -33,29 +30,11 @@ pub(crate) fn available() -> bool {
     })
 }
 
-/// Runs a future to its end on a thread of its own, from wherever.
-pub(crate) fn wait_for<T: Send>(future: impl Future<Output = T> + Send) -> T {
-    std::thread::scope(|scope| {
-        let work = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(future)
-        };
-        scope.spawn(work).join().unwrap()
-    })
-}
-
 /// A test over the shared server.
 pub(crate) fn test<Fut: Future<Output = ()>>(body: impl FnOnce() -> Fut) {
     if available() {
         private(body);
     }
-}
-
-/// A test over a server of its own, in a runtime with two workers.
-pub(crate) fn private<Fut: Future<Output = ()>>(body: impl FnOnce() -> Fut) {
-    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let bounded = async { tokio::time::timeout(Duration::from_mins(2), body()).await };
-    built.unwrap().block_on(bounded).expect("the test came to no end");
 }
 
 /// A name that nobody else has, and the end of all that lies under it.
@@ -104,53 +83,9 @@ pub(crate) async fn run_at(url: &str, text: &str) {
     sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
 }
 
-pub(crate) fn id(n: u32) -> RecordId {
-    let mut bytes = [0; 32];
-    bytes[..4].copy_from_slice(&n.to_be_bytes());
-    RecordId::from_bytes(bytes)
-}
-
-pub(crate) fn ask(n: u32) -> Begin {
-    Begin {
-        id: id(n),
-        fingerprint: Fingerprint::from_bytes([7; 32]),
-        settings: "test".into(),
-        principal: None,
-        claim: ClaimId::from_u128(fastrand::u128(1..)),
-        lease_for: Duration::from_hours(1),
-        recovery: Recovery::Hold,
-        retention: Retention::default(),
-        minted: None,
-        quota: None,
-        request: None,
-    }
-}
-
-pub(crate) fn answer(body: impl Into<Bytes>) -> Arc<Completion> {
-    Arc::new(Completion {
-        response: Some(StoredResponse {
-            status: StatusCode::CREATED,
-            headers: http::HeaderMap::new(),
-            body: StoredBody::Kept(body.into()),
-            trailers: None,
-            origin: None,
-        }),
-        reference: None,
-    })
-}
-
-pub(crate) fn body(completion: &Completion) -> Bytes {
-    match &completion.response.as_ref().unwrap().body {
-        StoredBody::Kept(body) => body.clone(),
-        StoredBody::NotKept(why) => panic!("not kept: {why:?}"),
-    }
-}
-
+/// A claim that has to be granted.
 pub(crate) async fn claimed(store: &PostgresStore, n: u32) -> Lease {
-    match store.begin(&ask(n)).await.unwrap() {
-        Begun::Acquired(acquired) => acquired.lease,
-        other => panic!("{n}: {other:?}"),
-    }
+    semel_testkit::records::claimed(store, n).await
 }
 
 pub(crate) async fn completed(store: &PostgresStore, n: u32, text: &'static str) {

@@ -4,13 +4,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::StatusCode;
-use semel_core::record::{
-    ClaimId, Completion, Fingerprint, RecordId, Recovery, Retention, StoredBody, StoredResponse,
-};
-use semel_core::store::{Begin, Begun, LeaseRef, Store as _};
+use semel_core::store::LeaseRef;
 use semel_store_redis::{Clock, RedisStore};
+pub(crate) use semel_testkit::records::{answer, ask, body, id};
+pub(crate) use semel_testkit::running::{bounded as private, together};
 
 /// Where a server for tests is, unless `SEMEL_TEST_REDIS` names another one.
 pub(crate) fn url() -> String {
@@ -86,54 +83,9 @@ impl Manual {
     }
 }
 
-pub(crate) fn id(n: u32) -> RecordId {
-    let mut bytes = [0; 32];
-    bytes[..4].copy_from_slice(&n.to_be_bytes());
-    RecordId::from_bytes(bytes)
-}
-
-pub(crate) fn ask(n: u32) -> Begin {
-    Begin {
-        id: id(n),
-        fingerprint: Fingerprint::from_bytes([7; 32]),
-        settings: "test".into(),
-        principal: None,
-        claim: ClaimId::from_u128(u128::from(fastrand::u64(1..)) << 64 | u128::from(fastrand::u64(..))),
-        lease_for: Duration::from_hours(1),
-        recovery: Recovery::Hold,
-        retention: Retention::default(),
-        minted: None,
-        quota: None,
-        request: None,
-    }
-}
-
-pub(crate) fn answer(body: impl Into<Bytes>) -> Arc<Completion> {
-    Arc::new(Completion {
-        response: Some(StoredResponse {
-            status: StatusCode::CREATED,
-            headers: http::HeaderMap::new(),
-            body: StoredBody::Kept(body.into()),
-            trailers: None,
-            origin: None,
-        }),
-        reference: None,
-    })
-}
-
-pub(crate) fn body(completion: &Completion) -> Bytes {
-    match &completion.response.as_ref().unwrap().body {
-        StoredBody::Kept(body) => body.clone(),
-        StoredBody::NotKept(why) => panic!("not kept: {why:?}"),
-    }
-}
-
 /// A claim that has to be granted.
 pub(crate) async fn claimed(store: &RedisStore, n: u32) -> LeaseRef {
-    match store.begin(&ask(n)).await.unwrap() {
-        Begun::Acquired(acquired) => acquired.lease.as_ref(),
-        other => panic!("{n}: {other:?}"),
-    }
+    semel_testkit::records::claimed(store, n).await.as_ref()
 }
 
 /// A test over the shared server.
@@ -141,23 +93,4 @@ pub(crate) fn test<Fut: Future<Output = ()>>(body: impl FnOnce() -> Fut) {
     if available() {
         private(body);
     }
-}
-
-/// A test over a server of its own, in a runtime with two workers.
-pub(crate) fn private<Fut: Future<Output = ()>>(body: impl FnOnce() -> Fut) {
-    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let bounded = async { tokio::time::timeout(Duration::from_mins(2), body()).await };
-    assert!(built.unwrap().block_on(bounded).is_ok(), "the test came to no end");
-}
-
-/// Starts many tasks at once and gathers what they answer.
-pub(crate) async fn together<T: Send + 'static, Fut: Future<Output = T> + Send + 'static>(
-    tasks: impl IntoIterator<Item = Fut>,
-) -> Vec<T> {
-    let running: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
-    let mut answers = Vec::with_capacity(running.len());
-    for task in running {
-        answers.push(task.await.unwrap());
-    }
-    answers
 }

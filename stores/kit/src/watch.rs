@@ -1,7 +1,7 @@
-//! Wake-ups within one process.
+//! Wake-ups for those who wait in this process.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use semel_core::record::RecordId;
 use semel_core::store::Watch;
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// Who waits for which record. Holds an entry only while somebody does.
 #[derive(Debug, Default)]
-pub(crate) struct Watchers(Mutex<HashMap<RecordId, Waiting>>);
+pub struct Watchers(Mutex<HashMap<RecordId, Waiting>>);
 
 #[derive(Debug)]
 struct Waiting {
@@ -18,9 +18,10 @@ struct Waiting {
 }
 
 impl Watchers {
-    pub(crate) fn watch(self: &Arc<Self>, id: RecordId) -> Watch {
+    /// Is ready at the first change after this call. Ends its entry when it is dropped.
+    pub fn watch(self: &Arc<Self>, id: RecordId) -> Watch {
         let notify = {
-            let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut map = self.map();
             let waiting =
                 map.entry(id).or_insert_with(|| Waiting { watchers: 0, notify: Arc::new(Notify::new()) });
             waiting.watchers += 1;
@@ -35,14 +36,34 @@ impl Watchers {
         })
     }
 
-    pub(crate) fn wake(&self, ids: &[RecordId]) {
-        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Wakes those who wait for these records.
+    pub fn wake(&self, ids: &[RecordId]) {
+        let map = self.map();
         if map.is_empty() {
             return;
         }
         for waiting in ids.iter().filter_map(|id| map.get(id)) {
             waiting.notify.notify_waiters();
         }
+    }
+
+    /// Wakes everybody, for when nobody knows what was missed.
+    pub fn wake_all(&self) {
+        self.map().values().for_each(|waiting| waiting.notify.notify_waiters());
+    }
+
+    /// Whether somebody waits for this record.
+    pub fn is_waited_for(&self, id: &RecordId) -> bool {
+        self.map().contains_key(id)
+    }
+
+    /// The records that somebody waits for.
+    pub fn all(&self) -> HashSet<RecordId> {
+        self.map().keys().copied().collect()
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<RecordId, Waiting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,7 +74,7 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut map = self.watchers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut map = self.watchers.map();
         if let Some(waiting) = map.get_mut(&self.id) {
             waiting.watchers -= 1;
             if waiting.watchers == 0 {
