@@ -49,7 +49,7 @@ enum Command {
 }
 
 struct Shared {
-    server: SocketAddr,
+    server: Mutex<SocketAddr>,
     trips: AtomicUsize,
     connections: AtomicUsize,
     plan: Mutex<Plan>,
@@ -74,7 +74,7 @@ impl Cable {
         let address = SocketAddr::try_from(rustix::net::getsockname(&port)?)?;
         let listener = listener(address.port())?;
         let shared = Arc::new(Shared {
-            server,
+            server: Mutex::new(server),
             trips: AtomicUsize::default(),
             connections: AtomicUsize::default(),
             plan: Mutex::default(),
@@ -99,6 +99,11 @@ impl Cable {
     /// Where the client's end is.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// From now on new connections end at this server, as when a name or an address is given to another machine.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.shared.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
     }
 
     /// How many requests were answered since this was last asked.
@@ -241,7 +246,8 @@ impl From<io::Error> for Cut {
 impl Link {
     async fn carry(self, mut client: TcpStream, shared: Arc<Shared>) {
         let mut cuts = shared.cuts.subscribe();
-        let Ok(mut server) = TcpStream::connect(shared.server).await else {
+        let server = *shared.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(mut server) = TcpStream::connect(server).await else {
             return reset(&client);
         };
         for stream in [&client, &server] {

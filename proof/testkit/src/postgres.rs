@@ -65,21 +65,19 @@ impl Server {
         Ok(Some(server))
     }
 
-    /// A standby that follows this server by streaming, under this name (`application_name`, for
-    /// `synchronous_standby_names`).
+    /// A standby that follows this server by streaming from this address: the server's own, or a cable's to it.
     ///
     /// # Errors
     ///
     /// It cannot be made, or does not start.
-    pub async fn standby(&self, name: &str) -> io::Result<Self> {
+    pub async fn standby(&self, from: SocketAddr) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         give_to_postgres(folder.path())?;
         let port = free_port()?;
         let mut standby = Self { bin: self.bin.clone(), folder, port, settings: Vec::new(), running: None };
         let mut copy = standby.command("pg_basebackup");
         copy.arg("-D").arg(standby.data()).args(["-R", "-X", "stream", "-c", "fast", "-d"]);
-        let from = self.port;
-        copy.arg(format!("host=127.0.0.1 port={from} user=postgres application_name={name}"));
+        copy.arg(format!("host={} port={} user=postgres", from.ip(), from.port()));
         done(&mut copy)?;
         standby.resume().await?;
         Ok(standby)
@@ -178,6 +176,28 @@ impl Server {
         Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
     }
 
+    /// Runs a statement in a transaction that stays open until the guard is dropped, or the server ends.
+    ///
+    /// # Errors
+    ///
+    /// There is no `psql`.
+    pub fn hold(&self, text: &str) -> io::Result<Held> {
+        let mut psql = self.command("psql");
+        psql.args([
+            "-XAtq",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-p",
+            &self.port.to_string(),
+            "-d",
+            "postgres",
+        ]);
+        psql.args(["-c", &format!("BEGIN; {text}; SELECT pg_sleep(600)")]);
+        Ok(Held(psql.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
+    }
+
     /// Waits until this statement gives this.
     ///
     /// # Errors
@@ -257,6 +277,18 @@ impl Drop for Server {
         // One that is paused hears of nothing.
         let _running = self.signal(Signal::CONT);
         let _ended = self.shut_down("immediate");
+    }
+}
+
+/// An open transaction.
+#[derive(Debug)]
+pub struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // The server finds out by itself that it is gone.
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
     }
 }
 

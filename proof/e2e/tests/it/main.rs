@@ -6,6 +6,7 @@ mod app;
 mod bodies;
 mod client;
 mod draft;
+mod drills;
 mod edges;
 mod fixture;
 mod proxy;

@@ -116,7 +116,7 @@ fn a_standby_is_refused() {
         let Some(server) = Server::start(&["fsync=off"]).await.unwrap() else { return };
         let store = PostgresStore::open(server.url()).await.unwrap();
         completed(&store, 1, "x").await;
-        let standby = server.standby("other").await.unwrap();
+        let standby = server.standby(server.address()).await.unwrap();
         refused(PostgresStore::builder(standby.url()), Kind::Unavailable, &["standby"]).await;
         let pooled = PostgresStore::builder(standby.url()).transaction_pooling();
         refused(pooled, Kind::Unavailable, &["standby"]).await;

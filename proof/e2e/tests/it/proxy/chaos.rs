@@ -34,7 +34,7 @@ async fn hold_never_runs_anything_twice() {
     let (proxy, history) = kill_again_and_again(&place).await;
     let mut unknown = Vec::new();
     for Known { sent, answer, .. } in &history {
-        let retry = once_final(&proxy, &sent.ask).await;
+        let retry = once_final(proxy.address(), &sent.ask).await;
         let orders = shop.orders(&sent.key).len();
         match answer {
             Some(answer) => assert_same(answer, &retry),
@@ -69,7 +69,7 @@ async fn takeover_runs_twice_only_what_was_killed() {
     let (proxy, history) = kill_again_and_again(&place).await;
     let mut twice = 0;
     for Known { sent, broken, answer } in &history {
-        let retry = once_final(&proxy, &sent.ask).await;
+        let retry = once_final(proxy.address(), &sent.ask).await;
         assert_eq!(retry.status(), 201, "{}", retry.text());
         if let Some(answer) = answer {
             assert_same(answer, &retry);

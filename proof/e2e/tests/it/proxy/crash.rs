@@ -65,7 +65,7 @@ impl Load {
 async fn retry_all(place: &Place, proxy: &Proxy, shop: &Shop, sent: &[(Sent, Option<Message>)]) -> Vec<Sent> {
     let mut unknown = Vec::new();
     for (sent, first) in sent {
-        let retry = once_final(proxy, &sent.ask).await;
+        let retry = once_final(proxy.address(), &sent.ask).await;
         let orders = shop.orders(&sent.key).len();
         if let Some(first) = first {
             assert_eq!(first.status(), 201, "{}", first.text());
@@ -276,7 +276,7 @@ async fn takeover_repeats_what_was_killed_and_nothing_else() {
     let proxy = place.proxy().await;
     let killed = [load.ended().await, unanswered(&victims)].concat();
     for (sent, first) in &killed {
-        let retry = once_final(&proxy, &sent.ask).await;
+        let retry = once_final(proxy.address(), &sent.ask).await;
         assert_eq!(retry.status(), 201, "{}", retry.text());
         let orders = shop.orders(&sent.key);
         match first {

@@ -6,6 +6,6 @@ mod crash;
 mod express;
 mod lifecycle;
 mod luck;
-mod shop;
+pub(crate) mod shop;
 mod store;
-mod support;
+pub(crate) mod support;

@@ -12,23 +12,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Takes an order at once.
-pub(super) const ORDERS: &str = "/orders";
+pub(crate) const ORDERS: &str = "/orders";
 /// The same with [`LARGE`] bytes in the answer.
-pub(super) const LARGE_ORDERS: &str = "/large";
+pub(crate) const LARGE_ORDERS: &str = "/large";
 /// Waits at the gate, then takes the order, whether or not anybody still listens.
-pub(super) const GATE_THEN_ORDER: &str = "/gate-then-order";
+pub(crate) const GATE_THEN_ORDER: &str = "/gate-then-order";
 /// Waits at the gate, then takes the order if its caller is still there.
-pub(super) const GATE_THEN_HEED: &str = "/gate-then-heed";
+pub(crate) const GATE_THEN_HEED: &str = "/gate-then-heed";
 /// Takes the order, then waits at the gate.
-pub(super) const ORDER_THEN_GATE: &str = "/order-then-gate";
+pub(crate) const ORDER_THEN_GATE: &str = "/order-then-gate";
 /// Works up to some milliseconds before the order and after it.
-pub(super) const WORK: &str = "/work";
+pub(crate) const WORK: &str = "/work";
 
 /// More than the buffers of a connection on loopback hold.
-pub(super) const LARGE: usize = 6 << 20;
+pub(crate) const LARGE: usize = 6 << 20;
 
 /// The shop. Orders are counted here and nowhere else.
-pub(super) struct Shop {
+pub(crate) struct Shop {
     upstream: Upstream,
     ledger: Arc<Ledger>,
     gate: watch::Sender<bool>,
@@ -36,10 +36,10 @@ pub(super) struct Shop {
 
 /// One order.
 #[derive(Clone, Debug)]
-pub(super) struct Order {
-    pub(super) serial: usize,
+pub(crate) struct Order {
+    pub(crate) serial: usize,
     /// `Idempotency-Attempt`, as it arrived.
-    pub(super) attempt: String,
+    pub(crate) attempt: String,
 }
 
 #[derive(Default)]
@@ -50,11 +50,11 @@ struct Ledger {
 
 impl Shop {
     /// A shop on a free port, its gate shut.
-    pub(super) async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         Self::on(TcpListener::bind(("127.0.0.1", 0)).await.unwrap())
     }
 
-    pub(super) fn on(listener: TcpListener) -> Self {
+    pub(crate) fn on(listener: TcpListener) -> Self {
         let (gate, at_gate) = watch::channel(false);
         let ledger = Arc::new(Ledger::default());
         let book = Arc::clone(&ledger);
@@ -62,27 +62,27 @@ impl Shop {
         Self { upstream, ledger, gate }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.upstream.url()
     }
 
     /// Lets everybody through, from now on.
-    pub(super) fn open_gate(&self) {
+    pub(crate) fn open_gate(&self) {
         self.gate.send_replace(true);
     }
 
     /// The orders under a key, as the application saw it.
-    pub(super) fn orders(&self, key: &str) -> Vec<Order> {
+    pub(crate) fn orders(&self, key: &str) -> Vec<Order> {
         self.ledger.orders().get(key).cloned().unwrap_or_default()
     }
 
     /// All orders.
-    pub(super) fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         *self.ledger.taken.borrow()
     }
 
     /// Waits until a request with each of these keys was read to its end.
-    pub(super) async fn asked(&self, keys: impl Iterator<Item = &str> + Clone) {
+    pub(crate) async fn asked(&self, keys: impl Iterator<Item = &str> + Clone) {
         let asked = |upstream: &Upstream| {
             let received = upstream.received();
             let seen: HashSet<&str> =
@@ -93,7 +93,7 @@ impl Shop {
     }
 
     /// Waits until each of these keys has an order.
-    pub(super) async fn taken(&self, keys: impl Iterator<Item = &str> + Clone) {
+    pub(crate) async fn taken(&self, keys: impl Iterator<Item = &str> + Clone) {
         let mut taken = self.ledger.taken.subscribe();
         let all = taken.wait_for(|_| keys.clone().all(|key| !self.orders(key).is_empty()));
         tokio::time::timeout(PATIENCE, all).await.expect("orders in time").unwrap();

@@ -87,7 +87,7 @@ async fn a_disk_that_fills_up_during_a_run_records_no_false_success() {
     .await;
     assert_same(&retry, &new.ask.send(proxy.address()).await.unwrap());
     for sent in &running {
-        let retry = once_final(&proxy, &sent.ask).await;
+        let retry = once_final(proxy.address(), &sent.ask).await;
         if retry.status() == 201 {
             assert_eq!(retry.one("idempotency-replayed"), Some("true"));
         } else {
@@ -123,7 +123,7 @@ async fn an_answer_that_does_not_fit_the_disk_is_not_replayed_by_a_second_run() 
     };
     assert!(first.status() != 201 || first.body.len() == LARGE);
     for _ in 0..3 {
-        let retry = once_final(&proxy, &large.ask).await;
+        let retry = once_final(proxy.address(), &large.ask).await;
         assert_problem(&retry, 409, expected, "reconcile");
     }
     assert_eq!(shop.orders(&large.key).len(), 1);
@@ -164,7 +164,7 @@ async fn a_file_that_is_locked_runs_nothing() {
     assert_eq!(first.status(), 201, "{}", first.text());
     assert_replay(&first, &running.ask.send(proxy.address()).await.unwrap());
     for sent in &new {
-        let answer = once_final(&proxy, &sent.ask).await;
+        let answer = once_final(proxy.address(), &sent.ask).await;
         assert_eq!(answer.status(), 201, "{}", answer.text());
         assert_eq!(shop.orders(&sent.key).len(), 1);
     }
