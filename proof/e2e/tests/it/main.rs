@@ -10,3 +10,4 @@ mod drills;
 mod edges;
 mod fixture;
 mod proxy;
+mod retries;
