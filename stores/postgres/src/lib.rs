@@ -70,12 +70,15 @@
 //! GRANT USAGE ON SEQUENCE semel.fence TO app;
 //! ```
 //!
+//! A newer schema is used if it says that it can be: a step only adds, so that running programs go on, and programs of
+//! the version before start beside it. What it no longer can is refused (`NewerSchema`).
+//!
 //! It holds answers as they are, and the secret of its identities unless one is [configured](Builder::secret).
 //!
 //! # Limits
 //!
-//! * A claim with a quota counts the records of its principal. Without an index that reads the whole table: where
-//!   quotas are used, `CREATE INDEX CONCURRENTLY ON semel.record (principal)`.
+//! * A claim with a quota counts the records of its principal, as many rows as that one keeps; without a principal it
+//!   reads all.
 //! * A claim of a record that is released, over, or a takeover whose lease is over takes two round trips, and a third
 //!   one if it met others in a batch. All else takes one.
 //! * A claim of a new key that waits for another one of the same key, which then fails, has a lease that is shorter by

@@ -12,7 +12,11 @@ use crate::session::{Arg, Session, written};
 use crate::sql::{Clock, Schema};
 
 /// Each brings a schema from the version before it to its own.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_records.sql")];
+///
+/// A step only adds: programs that know the version before it go on. One that takes away what a program of version `n`
+/// uses, once no such program runs any more, sets `meta.oldest` to `n + 1`.
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/0001_records.sql"), include_str!("../migrations/0002_principal.sql")];
 
 /// For tests: the clock that they move.
 const SHIFTED: &str = "
@@ -39,23 +43,21 @@ impl Connections {
     pub(crate) async fn open(&self, session: &mut Session, opening: &Opening) -> Result<Secret, Fault> {
         self.look(session).await?;
         let newest = MIGRATIONS.len();
-        let mut version = version(&mut session.connection, &opening.schema, &self.place).await?;
-        if version < newest && opening.migrate {
-            let migrated = migrate(&mut session.connection, &opening.schema, &self.place)
+        let mut found = find(&mut session.connection, &opening.schema, &self.place).await?;
+        if found.version < newest && opening.migrate {
+            migrate(&mut session.connection, &opening.schema, &self.place)
                 .await
                 .map_err(|fault| self.may_not_migrate(fault, opening))?;
-            version = usize::try_from(migrated.to).unwrap_or(usize::MAX);
+            // Whoever was waited for may be newer than this program.
+            found = find(&mut session.connection, &opening.schema, &self.place).await?;
         }
-        let name = opening.schema.name();
-        let refuse = |kind, what: String| Err(Fault::Refused(self.place.error(kind, what)));
-        if version > newest {
-            return Err(Fault::Refused(self.newer(&opening.schema, version)));
-        }
-        if version < newest {
+        self.known(&opening.schema, &found)?;
+        if found.version < newest {
+            let (name, version) = (opening.schema.name(), found.version);
             let what = format!(
                 "schema {name} has version {version} of {newest}: run `semel migrate`, or let this program run the migrations"
             );
-            return refuse(StoreErrorKind::Config, what);
+            return Err(Fault::Refused(self.place.error(StoreErrorKind::Config, what)));
         }
         if opening.clock == Clock::Shifted {
             let text = format!("BEGIN; {}; {SHIFTED} COMMIT", lock(&opening.schema));
@@ -71,19 +73,21 @@ impl Connections {
         let migrated = migrate(&mut session.connection, &opening.schema, &self.place)
             .await
             .map_err(|fault| self.may_not_migrate(fault, opening))?;
-        let (from, newest) = (migrated.from, MIGRATIONS.len());
-        if usize::try_from(from).is_ok_and(|from| from > newest) {
-            return Err(Fault::Refused(self.newer(&opening.schema, migrated.from)));
-        }
+        let found = find(&mut session.connection, &opening.schema, &self.place).await?;
+        self.known(&opening.schema, &found)?;
         Ok(migrated)
     }
 
-    fn newer(&self, schema: &Schema, version: impl std::fmt::Display) -> StoreError {
-        let (name, newest) = (schema.name(), MIGRATIONS.len());
+    /// Refuses a schema that says that programs of this version do not know it.
+    fn known(&self, schema: &Schema, found: &Found) -> Result<(), Fault> {
+        let (name, newest, version) = (schema.name(), MIGRATIONS.len(), found.version);
+        if version <= newest || found.oldest <= newest {
+            return Ok(());
+        }
         let what = format!(
             "schema {name} has version {version} and this program knows {newest}: update this program"
         );
-        self.place.error(StoreErrorKind::NewerSchema, what)
+        Err(Fault::Refused(self.place.error(StoreErrorKind::NewerSchema, what)))
     }
 
     fn may_not_migrate(&self, fault: Fault, opening: &Opening) -> Fault {
@@ -166,19 +170,31 @@ impl Connections {
 const THERE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = '{name}' AND c.relname = 'meta')";
 
-/// 0: there is none.
-async fn version(connection: &mut PgConnection, schema: &Schema, place: &Place) -> Result<usize, Fault> {
+/// What a schema says of itself.
+struct Found {
+    /// 0: there is none.
+    version: usize,
+    /// What a program has to know at least.
+    oldest: usize,
+}
+
+async fn find(connection: &mut PgConnection, schema: &Schema, place: &Place) -> Result<Found, Fault> {
     let there = first(connection, schema.write(THERE)).await?;
     if !there.map(|row| row.try_get::<bool, _>(0)).transpose()?.unwrap_or(false) {
-        return Ok(0);
+        return Ok(Found { version: 0, oldest: 0 });
     }
-    let row = first(connection, schema.write("SELECT version FROM {schema}.meta")).await?;
-    let version = row.map(|row| row.try_get::<i32, _>(0)).transpose()?;
-    let version = version.and_then(|version| usize::try_from(version).ok());
-    version.ok_or_else(|| {
+    // Version 1 has no such column.
+    let text = "SELECT version, (to_jsonb(m) ->> 'oldest')::integer FROM {schema}.meta AS m";
+    let row = first(connection, schema.write(text)).await?;
+    let number = |at: usize| match &row {
+        Some(row) => Ok(row.try_get::<Option<i32>, _>(at)?.and_then(|number| usize::try_from(number).ok())),
+        None => Ok::<_, sqlx::Error>(None),
+    };
+    let Some(version) = number(0)? else {
         let what = format!("schema {} is not one of ours: choose another name for it", schema.name());
-        Fault::Refused(place.error(StoreErrorKind::Config, what))
-    })
+        return Err(Fault::Refused(place.error(StoreErrorKind::Config, what)));
+    };
+    Ok(Found { version, oldest: number(1)?.unwrap_or(version) })
 }
 
 async fn first(connection: &mut PgConnection, text: String) -> Result<Option<PgRow>, Fault> {
@@ -189,7 +205,7 @@ async fn first(connection: &mut PgConnection, text: String) -> Result<Option<PgR
 async fn migrate(connection: &mut PgConnection, schema: &Schema, place: &Place) -> Result<Migrated, Fault> {
     let mut open = connection.begin().await?;
     first(&mut open, lock(schema)).await?;
-    let version = version(&mut open, schema, place).await?;
+    let version = find(&mut open, schema, place).await?.version;
     let from = u32::try_from(version).unwrap_or(u32::MAX);
     let mut to = from;
     for migration in migrations(schema).into_iter().skip(version) {
@@ -202,7 +218,7 @@ async fn migrate(connection: &mut PgConnection, schema: &Schema, place: &Place) 
 
 fn lock(schema: &Schema) -> String {
     format!(
-        "SET LOCAL synchronous_commit = on; \
+        "SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = 0; \
          SELECT pg_advisory_xact_lock(hashtextextended('semel migration {}', 0))",
         schema.name()
     )

@@ -19,3 +19,4 @@ mod support;
 #[cfg(feature = "tls")]
 mod tls;
 mod trips;
+mod upgrade;

@@ -102,7 +102,7 @@ fn what_a_server_refuses_is_told_at_once() {
         assert_eq!(store.sweep(10).await.unwrap().removed, 0);
         store.health().await.unwrap();
 
-        run_at(&server.url(), "UPDATE semel.meta SET version = 99").await;
+        run_at(&server.url(), "UPDATE semel.meta SET version = 99, oldest = 99").await;
         refused(at("postgres", port, "postgres"), Kind::NewerSchema, &[&place, "99"]).await;
         run_at(&server.url(), "CREATE SCHEMA other; CREATE TABLE other.meta (version text)").await;
         refused(at("postgres", port, "postgres").schema("other"), Kind::Config, &[&place, "other"]).await;
