@@ -28,6 +28,11 @@ pub(crate) trait Batched: Send + Sync + Sized + 'static {
     /// alone.
     fn together<'s>(session: &'s mut Session, steps: &'s [Self]) -> Step<'s, Vec<Option<Self::Answer>>>;
 
+    /// Whether a batch has found what it does next, which is for itself.
+    fn goes_alone(&self) -> bool {
+        false
+    }
+
     /// What steps of a batch are sorted by: two batches then take their rows in the same order.
     fn id(&self) -> &[u8; 32];
 
@@ -125,12 +130,16 @@ impl<B: Batched> Drop for Lane<B> {
 async fn serve<B: Batched>(worker: &crate::desk::Worker, mut batch: Vec<Waiting<B>>) {
     batch.sort_by(|one, other| one.step.id().cmp(other.step.id()));
     // A second time, since of several claims of one new record all but one find it only then.
+    let mut alone = Vec::new();
     for _ in 0..2 {
         if batch.len() > 1 {
-            batch = together(worker, batch).await;
+            let left = together(worker, batch).await.into_iter();
+            let (single, rest): (Vec<_>, Vec<_>) = left.partition(|waiting| waiting.step.goes_alone());
+            alone.extend(single);
+            batch = rest;
         }
     }
-    for Waiting { step, reply } in batch {
+    for Waiting { step, reply } in batch.into_iter().chain(alone) {
         // Whoever does not wait any more finds its own claim when it asks again.
         let _ = reply.send(worker.serve(&step, B::alone).await);
     }

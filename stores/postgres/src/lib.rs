@@ -79,8 +79,8 @@
 //!
 //! * A claim with a quota counts the records of its principal, as many rows as that one keeps; without a principal it
 //!   reads all.
-//! * A claim of a record that is released, over, or a takeover whose lease is over takes two round trips, and a third
-//!   one if it met others in a batch. All else takes one.
+//! * A claim of a record that is released, over, or a takeover whose lease is over takes two round trips, and so does one
+//!   that meets the first claim of its record in a batch. All else takes one.
 //! * A claim of a new key that waits for another one of the same key, which then fails, has a lease that is shorter by
 //!   its wait.
 //! * Behind a pooler there are no batches.

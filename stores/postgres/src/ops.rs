@@ -2,6 +2,7 @@
 //! only those who lost look at the record a second time.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +36,15 @@ pub(crate) struct Claim {
     pub(crate) ask: Begin,
     number: [u8; 16],
     request: Option<Vec<u8>>,
+    /// What a batch found, for the step that it takes alone.
+    found: OnceLock<Found>,
+}
+
+enum Found {
+    /// A record that it may take.
+    Free,
+    /// A record that is unknown, which nobody has written yet.
+    Lapsed(Box<Row>, Timestamp),
 }
 
 impl Claim {
@@ -43,14 +53,29 @@ impl Claim {
         self.ask.quota.is_none() && self.ask.minted.is_none() && self.request.is_none()
     }
 
+    /// By its next statement, alone.
+    fn goes_on(&self, found: Found) -> Option<Claimed> {
+        // What was found first is as good: the statement compares it with what is there by then.
+        let _first = self.found.set(found);
+        None
+    }
+
     pub(crate) fn new(mut ask: Begin) -> Self {
         let request = ask.request.take().map(|request| codec::encode_request(&request));
-        Self { number: ask.claim.to_bytes(), ask, request }
+        Self { number: ask.claim.to_bytes(), ask, request, found: OnceLock::new() }
     }
 }
 
 pub(crate) fn begin<'s>(session: &'s mut Session, claim: &'s Claim) -> Step<'s, Claimed> {
     Box::pin(async move {
+        let claimed = match claim.found.get() {
+            Some(Found::Free) => take(session, claim, &claim_args(claim)).await?,
+            Some(Found::Lapsed(row, now)) => lapse(session, row, *now).await?,
+            None => None,
+        };
+        if let Some(claimed) = claimed {
+            return Ok(claimed);
+        }
         for _ in 0..ROUNDS {
             if let Some(claimed) = try_begin(session, claim).await? {
                 return Ok(claimed);
@@ -85,14 +110,17 @@ async fn try_begin(session: &mut Session, claim: &Claim) -> Result<Option<Claime
             Ok(Some(Claimed::Settled(Sealed { row, blob, now })))
         }
         Next::Anew | Next::Known(_, Judged::Take) => take(session, claim, &args).await,
-        Next::Known(row, Judged::Lapse) => {
-            let sql = session.sql.lapse.clone();
-            let args = [Arg::Bytes(Some(row.id.as_bytes())), Arg::Long(Some(int(row.fence.get())))];
-            let written = session.maybe(&sql, &args).await?.is_some();
-            Ok(written.then(|| Claimed::Begun(Begun::Unknown(row.view(now)))))
-        }
+        Next::Known(row, Judged::Lapse) => lapse(session, &row, now).await,
         Next::Again => Ok(None),
     }
+}
+
+/// Writes what a record is by the clock; `None` if it is something else by now.
+async fn lapse(session: &mut Session, row: &Row, now: Timestamp) -> Result<Option<Claimed>, Fault> {
+    let sql = session.sql.lapse.clone();
+    let args = [Arg::Bytes(Some(row.id.as_bytes())), Arg::Long(Some(int(row.fence.get())))];
+    let written = session.maybe(&sql, &args).await?.is_some();
+    Ok(written.then(|| Claimed::Begun(Begun::Unknown(row.view(now)))))
 }
 
 fn granted(claim: &Claim, fence: Fence) -> Claimed {
@@ -144,6 +172,10 @@ impl Batched for Claim {
         })
     }
 
+    fn goes_alone(&self) -> bool {
+        self.found.get().is_some()
+    }
+
     fn id(&self) -> &[u8; 32] {
         self.ask.id.as_bytes()
     }
@@ -178,7 +210,9 @@ fn first_look(claim: &Claim, answer: &PgRow, made: &HashMap<Vec<u8>, i64>) -> Re
         Next::Known(row, Judged::Settled) => {
             Some(Claimed::Settled(Sealed { row, blob: bytes(answer, after(3))?, now }))
         }
-        Next::Known(_, Judged::Take | Judged::Lapse) | Next::Anew | Next::Again => None,
+        Next::Known(row, Judged::Lapse) => claim.goes_on(Found::Lapsed(Box::new(row), now)),
+        Next::Known(_, Judged::Take) | Next::Anew => claim.goes_on(Found::Free),
+        Next::Again => None,
     })
 }
 

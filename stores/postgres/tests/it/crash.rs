@@ -181,7 +181,14 @@ fn callers_who_meet_share_a_commit() {
         let Some(server) = Server::start(&["autovacuum=off"]).await.unwrap() else { return };
         let number = async |text: &str| crate::support::number_at(&server.url(), text).await;
         let store = Arc::new(PostgresStore::open(server.url()).await.unwrap());
+        let before = number("SELECT pg_current_xact_id()::text").await;
+        for key in 0..10 {
+            crate::support::completed(&store, 64_000 + key, "alone").await;
+        }
         let mut callers = JoinSet::new();
+        // Looking takes a number, too.
+        let alone = number("SELECT pg_current_xact_id()::text").await - before - 1;
+        assert_eq!(alone, 20, "commits of 10 pairs");
         let before = number("SELECT pg_current_xact_id()::text").await;
         for caller in 0..64 {
             let store = Arc::clone(&store);
@@ -203,7 +210,7 @@ fn callers_who_meet_share_a_commit() {
             caller.unwrap();
         }
         let commits = number("SELECT pg_current_xact_id()::text").await - before;
-        assert_eq!(number("SELECT count(*) FROM semel.record WHERE state = 1").await, 640);
+        assert_eq!(number("SELECT count(*) FROM semel.record WHERE state = 1").await, 650);
         // Alone, each of 640 pairs takes two.
         assert!(commits < 640, "{commits} commits for 640 pairs");
     });
