@@ -48,14 +48,18 @@ mod layer;
 mod rebuild;
 mod service;
 mod target;
+mod tx;
 
 pub use future::ResponseFuture;
 pub use layer::IdempotencyLayer;
 pub use rebuild::Rebuild;
 pub use service::IdempotencyService;
+pub use tx::Tx;
 
 #[cfg(feature = "axum")]
 pub use extract::{NotGuarded, Run};
+#[cfg(feature = "axum")]
+pub use tx::NoTransaction;
 
 pub use semel_core as core;
 pub use semel_driver::{Address, Body, BuildError, Builder, Idempotency, Idempotent, Peer, Undrained, Whole};

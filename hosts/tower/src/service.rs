@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use semel_core::engine::{Dispatch, Failure, FailureKind};
-use semel_driver::{Admitted, Body, BoxFuture, Claimed, Client, Guarded, Idempotency, Panicked};
+use semel_driver::{Admitted, Body, BoxFuture, Claimed, Client, Guarded, Idempotency, Panicked, Responded};
 use tower_service::Service;
 use tracing::Instrument as _;
 
@@ -106,20 +106,38 @@ async fn claim_and_run<S, B, R>(
         }
     };
     client.begins();
-    ticket.dispatch(&mut parts);
-    // In a block, so that a panic of `call` itself is caught like one of its future.
-    let call = async { inner.call(Request::from_parts(parts, B::rebuild(whole))).await };
-    let outcome = ticket.supervise(call, &mut client, |answer| Ok(Ok(answer.map(Body::whole)))).await;
     let failure = Failure { dispatch: Dispatch::Maybe, kind: FailureKind::Handler };
-    let answer = match outcome {
-        Ok(Ok(response)) => Ok(Ok(ticket.respond(response).await)),
-        Ok(Err(error)) => {
-            let _own = ticket.fail(failure).await;
-            Ok(Err(error))
-        }
-        Err(panicked) => {
-            let _own = ticket.fail(failure).await;
-            Err(panicked)
+    let (mut request, mut reran) = ((parts, whole), false);
+    let answer = loop {
+        let copy = ticket.may_rerun().then(|| request.clone());
+        let (mut parts, whole) = request;
+        ticket.dispatch(&mut parts);
+        // In a block, so that a panic of `call` itself is caught like one of its future.
+        let call = async {
+            // Readiness was for one call.
+            if reran {
+                std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
+            }
+            inner.call(Request::from_parts(parts, B::rebuild(whole))).await
+        };
+        let outcome = ticket.supervise(call, &mut client, |answer| Ok(Ok(answer.map(Body::whole)))).await;
+        match outcome {
+            Ok(Ok(response)) => match (ticket.respond_or_again(response).await, copy) {
+                (Responded::Answer(answer), _) => break Ok(Ok(answer)),
+                (Responded::Again(again), Some(copy)) => {
+                    (ticket, request, reran) = (again, copy, true);
+                }
+                // Not without a copy: see `may_rerun`.
+                (Responded::Again(again), None) => break Ok(Ok(again.fail(failure).await.map(Body::whole))),
+            },
+            Ok(Err(error)) => {
+                let _own = ticket.fail(failure).await;
+                break Ok(Err(error));
+            }
+            Err(panicked) => {
+                let _own = ticket.fail(failure).await;
+                break Err(panicked);
+            }
         }
     };
     client.answer(answer);

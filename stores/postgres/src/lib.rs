@@ -99,6 +99,7 @@ mod row;
 mod session;
 mod sql;
 mod tls;
+mod tx;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -108,7 +109,8 @@ use semel_core::identity::Secret;
 use semel_core::record::{Completion, Record, RecordId, RecordView, Retention};
 use semel_core::store::{
     Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Migrated, Page, Query, ReleaseAs,
-    ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Verdict, Watch,
+    ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Transactions,
+    Verdict, Watch,
 };
 use semel_store_kit::{Encoded, Watchers};
 use sqlx::postgres::PgConnectOptions;
@@ -116,6 +118,10 @@ use tokio::sync::Semaphore;
 
 pub use semel_core::store::Migration;
 pub use sql::Clock;
+pub use tx::{
+    ByHand, Isolation, Lent, PgTransactions, Postgres, Statement, TransactionsBuilder, TxSlot, Value,
+    is_conflict,
+};
 
 use batch::Batches;
 use desk::{Connections, Desk};
@@ -233,7 +239,9 @@ impl Builder {
         let lanes = connections.div_ceil(2);
         let batched =
             (!pooled).then(|| Batched { claims: Batches::new(lanes), completions: Batches::new(lanes) });
-        Ok(PostgresStore { desk, batched, watchers, schema, secret, capabilities })
+        let completion = tx::statement(&schema, self.clock);
+        let origin = tx::origin()?;
+        Ok(PostgresStore { desk, batched, watchers, schema, secret, capabilities, completion, origin })
     }
 
     /// The same, for a program that is not asynchronous, or not yet. Blocks, for 30 seconds at most.
@@ -318,6 +326,10 @@ pub struct PostgresStore {
     schema: Schema,
     secret: Secret,
     capabilities: Capabilities,
+    /// The completion in somebody else's transaction.
+    completion: Arc<str>,
+    /// This handle's own name, which its transactions know.
+    origin: RecordId,
 }
 
 /// The steps of every request, done together where they meet.
@@ -521,6 +533,10 @@ impl Store for PostgresStore {
 
     fn secret(&self) -> &Secret {
         &self.secret
+    }
+
+    fn commits_with(&self, transactions: &dyn Transactions) -> bool {
+        *transactions.origin() == self.origin
     }
 }
 

@@ -89,6 +89,19 @@ impl Sql {
     }
 }
 
+/// The completion for somebody else's transaction: it wants that one's mark, and gives it what it lacks of the store's
+/// settings.
+pub(crate) fn complete_in_transaction(schema: &Schema, clock: Clock, protocol: Protocol) -> Arc<str> {
+    let template = include_str!("sql/complete.sql").replace(
+        "RETURNING {told} {durable}",
+        "    AND current_setting('semel.tx', true) = $8::text
+RETURNING {told}, set_config('idle_in_transaction_session_timeout', $9::text, true),
+    set_config('synchronous_commit',
+        CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)",
+    );
+    Writer { schema, clock, protocol }.write(&template, "true")
+}
+
 struct Writer<'a> {
     schema: &'a Schema,
     clock: Clock,

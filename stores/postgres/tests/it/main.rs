@@ -19,4 +19,5 @@ mod support;
 #[cfg(feature = "tls")]
 mod tls;
 mod trips;
+mod tx;
 mod upgrade;
