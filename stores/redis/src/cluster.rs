@@ -253,7 +253,9 @@ impl Dialing {
 
 fn read(server: &Server, host: &Host, info: Value, slots: Value) -> Result<Word, StoreError> {
     if let Value::ServerError(source) = info {
-        let disabled = source.details().is_some_and(|detail| detail.contains("cluster support disabled"));
+        let disabled = source.details().is_some_and(|detail| {
+            detail.contains("cluster support disabled") || detail.contains("unknown command")
+        });
         return Err(if disabled {
             let message = format!("{server}: is no node of a cluster: write redis:// for a single server");
             error(StoreErrorKind::Config, message)

@@ -51,7 +51,7 @@
 //! | `appendfsync no` | nothing, as a rule | what the system had not written yet, some 30 seconds |
 //! | snapshots (`save`) | all since the last snapshot | the same |
 //! | neither | everything: of 100 keys, 100 ran again (`a_restart_without_persistence_runs_every_key_again`) | the same |
-//! | fails over to a replica | what the replica had not received yet, whatever the settings above | the same |
+//! | fails over to a replica | what the replica had not received yet, whatever the settings above: of a replica that stood still for 0.3 s, 306 of 526 keys ran again; with `replicas=1`, none of 201 | the same |
 //!
 //! [`Builder::replicas`] has claims and settlements wait for acknowledgements of replicas (`WAIT`). With as many as there
 //! are replicas it closes the last line: whoever is promoted has what was answered. With fewer it narrows it, as the
@@ -101,14 +101,15 @@
 //! * **While the key is there** the next fence is higher, whatever clocks do.
 //! * **The key ended by its time-to-live**: the server's clock has been at the fence's own instant plus a record's life, so
 //!   a fence from the clock is higher, unless the clock has since gone back by more than that life, or a day.
-//! * **The key was lost**, by a restart without persistence, a failover, `FLUSHALL`, eviction or by hand: the fence is from
-//!   the clock of the server that is there now. It is higher, if that clock is not behind the lost server's by more than the
-//!   time that passed between the two claims.
+//! * **The key was lost, or its last writes were**, by a restart without persistence, a failover, `FLUSHALL`, eviction or by
+//!   hand: the fence is from the clock of the server that is there now, or from what it remembers. It is higher, if that
+//!   clock is past what earlier primaries' clocks showed when they handed out this record's fences.
 //!
-//! So a fence goes back only where writes are lost **and** a clock is behind by more than the outage was long: keep the
-//! clocks of primary and replicas together (NTP), as Redis asks anyway. Fences of *different* records are compared by
-//! nobody here; on one server they grow as its clock does. They stay below 2^53, as Lua's numbers must, until the year
-//! 2255.
+//! So a fence goes back only where a claim that was answered is lost **and** the new primary's clock is behind the old one's by
+//! more than the time between the two claims, which is at least the outage. [`Builder::replicas`] with all replicas excludes
+//! the first, clocks that are kept together (NTP, which Redis asks for anyway) the second. Fences of *different* records are
+//! compared by nobody here; on one server they grow as its clock does. They stay below 2^53, as Lua's numbers must, until
+//! the year 2255.
 //!
 //! # Quotas
 //!

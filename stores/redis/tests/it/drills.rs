@@ -137,6 +137,61 @@ fn nothing_that_was_acknowledged_is_lost_by_kill_9_with_appendfsync_always() {
     });
 }
 
+// Said in the crate's documentation: a killed process loses nothing, as a rule, since the system has what it wrote.
+#[test]
+fn kill_9_with_appendfsync_everysec_loses_no_more_than_two_seconds() {
+    private(async || {
+        let settings = ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"];
+        let Some(mut server) = Server::start(&settings) else { return };
+        let store = Arc::new(open(&server).await);
+        let stop = Arc::new(AtomicBool::new(false));
+        let workers = (0..16_u32).map(|worker| {
+            let (store, stop) = (Arc::clone(&store), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut claims = Vec::new();
+                for n in worker * 100_000.. {
+                    match store.begin(&ask(n)).await {
+                        Ok(Begun::Acquired(acquired)) if !stop.load(Ordering::Relaxed) => {
+                            claims.push((acquired.lease.as_ref(), Instant::now()));
+                        }
+                        _ => break,
+                    }
+                }
+                claims
+            })
+        });
+        let workers: Vec<_> = workers.collect();
+        let give_up = Instant::now() + PATIENCE;
+        while redis::cmd("DBSIZE").query::<u64>(&mut server.connection()).unwrap() < 2000 {
+            assert!(Instant::now() < give_up, "too slow");
+        }
+        server.kill();
+        let killed = Instant::now();
+        stop.store(true, Ordering::Relaxed);
+        server.start_again();
+        let (mut acknowledged, mut lost) = (0, 0);
+        for worker in workers {
+            for (lease, at) in worker.await.unwrap() {
+                acknowledged += 1;
+                if store.inspect(&lease.id).await.unwrap().is_none() {
+                    lost += 1;
+                    assert!(
+                        killed.saturating_duration_since(at) < Duration::from_secs(3),
+                        "lost, and older than that"
+                    );
+                }
+            }
+        }
+        tell(acknowledged, lost);
+        assert!(acknowledged >= 1500);
+    });
+}
+
+#[expect(clippy::print_stderr, reason = "the number that GUARANTEES.md quotes")]
+fn tell(acknowledged: usize, lost: usize) {
+    eprintln!("kill -9 with everysec: of {acknowledged} acknowledged claims {lost} are lost and run again");
+}
+
 // A connection that idles is closed by many servers, and by every firewall.
 #[test]
 fn a_closed_connection_is_made_again_and_the_step_goes_through() {

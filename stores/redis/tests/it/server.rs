@@ -82,7 +82,7 @@ impl Drop for Server {
 }
 
 /// With room for the port that a node of a cluster opens ten thousand above its own.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         if port < 55_000 {
