@@ -107,23 +107,45 @@ pub struct Guarded {
 impl Guarded {
     /// Reads the body and claims. Dropping the future gives up whatever was claimed.
     pub async fn claim<B: HttpBody>(self: Box<Self>, parts: &Parts, body: B) -> Claimed {
+        let idempotency = self.idempotency.clone();
+        match self.read(parts, body).await {
+            Ok(Read { claiming, place, body }) => {
+                run_claim(&idempotency, *claiming, place, parts, body).await
+            }
+            Err(refused) => answer(refused),
+        }
+    }
+
+    /// Reads the body, up to the claim.
+    pub(crate) async fn read<B: HttpBody>(
+        self: Box<Self>,
+        parts: &Parts,
+        body: B,
+    ) -> Result<Read, Response<Whole>> {
         let Self { idempotency, mut buffering, mut place } = *self;
         let limit = buffering.policy().body_within;
         let read = within(idempotency.runtime(), limit, read::whole(&mut buffering, body)).await;
         let body = match read {
             Ok(Ok(body)) => body,
-            Ok(Err(Unread::TooLarge)) => return answer(idempotency.reject(buffering.too_large(), None)),
-            Ok(Err(Unread::Cut)) => return answer(idempotency.reject(buffering.incomplete(), None)),
-            Err(_) => return answer(idempotency.reject(buffering.too_slow(), None)),
+            Ok(Err(Unread::TooLarge)) => return Err(idempotency.reject(buffering.too_large(), None)),
+            Ok(Err(Unread::Cut)) => return Err(idempotency.reject(buffering.incomplete(), None)),
+            Err(_) => return Err(idempotency.reject(buffering.too_slow(), None)),
         };
         place.shrink(body.bytes.len());
         let claim = idempotency.mint();
         let wall = idempotency.runtime().wall();
         match buffering.finish(idempotency.store().secret(), parts, &body.bytes, claim, wall) {
-            Ok(claiming) => run_claim(&idempotency, claiming, place, parts, body).await,
-            Err(rejection) => answer(idempotency.reject(rejection, None)),
+            Ok(claiming) => Ok(Read { claiming: Box::new(claiming), place, body }),
+            Err(rejection) => Err(idempotency.reject(rejection, None)),
         }
     }
+}
+
+/// A request that is all here, about to be claimed.
+pub(crate) struct Read {
+    pub(crate) claiming: Box<Claiming>,
+    pub(crate) place: Place,
+    pub(crate) body: Whole,
 }
 
 fn answer(response: Response<Whole>) -> Claimed {

@@ -393,6 +393,9 @@ pub enum BuildError {
         /// The store.
         store: &'static str,
     },
+    /// Rules that requests which run inside the store cannot have.
+    #[error("{0}")]
+    OneCommit(&'static str),
     /// The operating system gave no thread or no randomness.
     #[error("the operating system refused what Semel needs to start: {0}")]
     System(#[source] std::io::Error),

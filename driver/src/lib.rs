@@ -20,6 +20,7 @@ mod sweep;
 mod test;
 mod ticket;
 mod wait;
+mod whole;
 
 pub use address::Address;
 pub use body::{Body, Whole};
@@ -31,3 +32,4 @@ pub use runtime::{BoxFuture, Runtime, TokioRuntime};
 #[cfg(feature = "test")]
 pub use test::{TestClock, Tested};
 pub use ticket::{Idempotent, Panicked, Responded, Ticket};
+pub use whole::OneCommit;

@@ -159,7 +159,7 @@ impl Idempotency {
         self.runtime().spawn(Box::pin(task));
     }
 
-    fn tell(&self, step: &Step, settled: &Settled, attempt: u32, late: bool) {
+    pub(crate) fn tell(&self, step: &Step, settled: &Settled, attempt: u32, late: bool) {
         let LeaseRef { id, fence, .. } = step.lease();
         let event = match (settled, step) {
             (Settled::Superseded(view), Step::Release(..))

@@ -13,13 +13,14 @@ use crate::identity::Secret;
 use crate::key::Key;
 use crate::policy::OnStoreFailure;
 use crate::problem::{Code, Problem};
-use crate::store::{Begin, Begun, Differs, StoreError, StoreErrorKind};
+use crate::record::Recovery;
+use crate::store::{Acquired, Begin, Begun, Differs, StoreError, StoreErrorKind};
 
 /// A deploy changes the fingerprint's settings once; a record that goes on changing under us is contended.
 const ROUNDS: u8 = 4;
 
 /// A claim to be sent to the store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct Claiming {
     asker: Asker,
@@ -85,9 +86,7 @@ impl Claiming {
         self.rounds = self.rounds.saturating_add(1);
         self.known = true;
         match begun {
-            Begun::Acquired(acquired) => {
-                Decision::Run(Running::new(self.asker, self.key, &self.begin, acquired))
-            }
+            Begun::Acquired(acquired) => Decision::Run(self.acquired(acquired)),
             Begun::Settled(record) => match self.asker.replay(&record) {
                 Ok(replay) => Decision::Replay(Box::new(replay)),
                 Err(rejection) => Decision::Reject(rejection),
@@ -105,6 +104,11 @@ impl Claiming {
         }
     }
 
+    /// The claim was granted.
+    pub fn acquired(self, acquired: Acquired) -> Running {
+        Running::new(self.asker, self.key, &self.begin, acquired)
+    }
+
     /// The store could not answer, and asking again did not help.
     pub fn failed(self, error: &StoreError) -> Unclaimed {
         // A record that is there but cannot be read is no reason to run: it may say "done". Neither is one that
@@ -113,10 +117,23 @@ impl Claiming {
             !self.known && !matches!(error.kind(), StoreErrorKind::Undecodable | StoreErrorKind::NewerSchema);
         match self.asker.policy.on_store_failure {
             OnStoreFailure::FailOpen if nothing_known => Unclaimed::RunUnguarded,
-            _ => Unclaimed::Reject(
-                self.asker.reject_code(Code::StoreUnavailable).retry_after(Duration::from_secs(1)),
-            ),
+            _ => Unclaimed::Reject(self.unavailable()),
         }
+    }
+
+    /// A store that claims, runs and settles in one transaction could not answer, and asking again did not help.
+    pub fn uncommitted(self, error: &StoreError) -> Rejection {
+        match error.kind() {
+            // All of it was committed or nothing was, and the same key finds out.
+            StoreErrorKind::Unavailable | StoreErrorKind::Timeout => {
+                self.asker.outcome_unknown(self.asker.policy.broken_status, Recovery::Takeover)
+            }
+            _ => self.unavailable(),
+        }
+    }
+
+    fn unavailable(&self) -> Rejection {
+        self.asker.reject_code(Code::StoreUnavailable).retry_after(Duration::from_secs(1))
     }
 
     /// A deploy may have changed what the fingerprint covers since the record was made. The record is judged

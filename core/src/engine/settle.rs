@@ -215,7 +215,11 @@ impl Settling {
     }
 
     pub(super) fn reply(self) -> Persisted {
-        Persisted::Reply(Box::new(match self.then {
+        Persisted::Reply(Box::new(self.into_reply()))
+    }
+
+    pub(super) fn into_reply(self) -> Reply {
+        match self.then {
             Then::Live { unknown } => Reply::Live(Live { asker: self.asker, unknown }),
             Then::Reject(rejection) => Reply::Reject(rejection),
             // The record is gone, or the store could not be asked.
@@ -223,7 +227,7 @@ impl Settling {
                 let status = self.asker.policy.broken_status;
                 Reply::Reject(self.asker.outcome_unknown(status, self.recovery))
             }
-        }))
+        }
     }
 }
 

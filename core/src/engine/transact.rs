@@ -19,7 +19,7 @@ use super::settle::{Kind, Persisted, Reply, Settling, Step, Then};
 use crate::key::Key;
 use crate::problem::{Code, Problem, Retry};
 use crate::record::{Completion, RecordId, RecordView, Recovery, Retention, State};
-use crate::store::{Committed, LeaseRef, Opened, ReleaseAs, RolledBack, Writes};
+use crate::store::{Committed, Ending, LeaseRef, Opened, ReleaseAs, RolledBack, Writes};
 
 /// Why the client of a rolled back run is told so.
 const LENT: &str = "The handler returned while its transaction was still in use, by a task of its own or by the body of \
@@ -202,6 +202,26 @@ impl Settling {
             && view.state == State::Completed
             && view.fence == self.lease.fence()
             && view.claim == self.lease.claim()
+    }
+
+    /// What becomes of the record where the store claims, runs and settles in one transaction of its own.
+    pub fn ending(&self) -> Ending {
+        match &self.step {
+            Kind::Commit(completion, keep, writes) => {
+                Ending::Complete(Arc::clone(completion), *keep, *writes)
+            }
+            // Nothing of it is committed.
+            Kind::Complete(completion, keep) => {
+                Ending::Complete(Arc::clone(completion), *keep, Writes::RollBack)
+            }
+            Kind::Release(how) => Ending::Release(*how, self.asker.policy.retention),
+            Kind::Abandon => Ending::Abandon,
+        }
+    }
+
+    /// The store committed what [`ending`](Self::ending) says.
+    pub fn ended(self) -> Reply {
+        self.into_reply()
     }
 
     fn released(mut self, then: Then) -> Self {

@@ -31,7 +31,12 @@ impl AnyStore {
     /// Puts a store behind the common type. Wrapping an `AnyStore` again costs nothing but a box a call; do
     /// not.
     pub fn new(store: impl Store) -> Self {
-        Self(Arc::new(store))
+        Self::shared(Arc::new(store))
+    }
+
+    /// The same for a store that somebody else goes on using by its own type.
+    pub fn shared(store: Arc<impl Store>) -> Self {
+        Self(store)
     }
 }
 

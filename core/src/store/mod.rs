@@ -7,6 +7,7 @@
 mod any;
 mod exam;
 mod transact;
+mod within;
 
 use std::fmt;
 use std::future::Future;
@@ -21,6 +22,7 @@ pub use exam::{Finding, Migrated, Migration, Severity};
 pub use transact::{
     Committed, LendError, Lender, Opened, Pending, RolledBack, Transactions, Undertaking, Writes,
 };
+pub use within::{Ended, Ending, Transact, Transacted};
 
 use crate::identity::Secret;
 use crate::record::{

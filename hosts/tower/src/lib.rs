@@ -45,6 +45,7 @@
 mod extract;
 mod future;
 mod layer;
+mod one_commit;
 mod rebuild;
 mod service;
 mod target;
@@ -52,6 +53,7 @@ mod tx;
 
 pub use future::ResponseFuture;
 pub use layer::IdempotencyLayer;
+pub use one_commit::OneCommitService;
 pub use rebuild::Rebuild;
 pub use service::IdempotencyService;
 pub use tx::Tx;
@@ -62,4 +64,6 @@ pub use extract::{NotGuarded, Run};
 pub use tx::NoTransaction;
 
 pub use semel_core as core;
-pub use semel_driver::{Address, Body, BuildError, Builder, Idempotency, Idempotent, Peer, Undrained, Whole};
+pub use semel_driver::{
+    Address, Body, BuildError, Builder, Idempotency, Idempotent, OneCommit, Peer, Undrained, Whole,
+};

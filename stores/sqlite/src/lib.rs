@@ -55,6 +55,7 @@ mod ops;
 mod row;
 mod sweep;
 mod tx;
+mod within;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -65,19 +66,21 @@ use bytes::Bytes;
 use semel_core::identity::Secret;
 use semel_core::record::{Completion, Record, RecordId, RecordView, Retention, codec};
 use semel_core::store::{
-    Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Migrated, Migration, Page, Query,
-    ReleaseAs, ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Verdict,
-    Watch,
+    Acquired, Begin, Begun, Capabilities, Delete, Deleted, Ended, Finding, LeaseRef, Migrated, Migration,
+    Page, Query, ReleaseAs, ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind,
+    Swept, Transact, Transacted, Verdict, Watch,
 };
 use semel_store_kit::{Encoded, Watchers};
 
 pub use clock::Clock;
+pub use within::Effects;
 
 use checkpoint::Checkpointer;
 use error::{Fault, NAME};
 use file::File;
 use ops::{Claimed, Ruling};
 use tx::{Access, Tx};
+use within::Took;
 use writer::{Desk, Writer};
 
 /// SQLite takes rows of a thousand million bytes; this leaves room for the rest of the row.
@@ -266,6 +269,21 @@ impl SqliteStore {
         file::migrations()
     }
 
+    /// Makes or changes tables of an application that keeps its data in this file, to write to them with
+    /// [`transact`](Transact::transact): any number of statements, in one transaction. Foreign keys are enforced.
+    ///
+    /// Reading them needs no help: any connection to the file will do. Writing from elsewhere is not part of a request's
+    /// commit, and makes steps wait.
+    ///
+    /// # Errors
+    ///
+    /// `Config` with the words of SQLite for statements that it refuses, and for those that end the transaction; nothing is
+    /// changed then. The kinds of every step for a file that cannot be written.
+    pub async fn tables(&self, statements: &str) -> Result<(), StoreError> {
+        let statements = statements.to_owned();
+        self.write(move |tx| within::tables(tx, &statements)).await
+    }
+
     async fn write<T: Send + 'static>(
         &self,
         step: impl FnMut(&mut Tx<'_, '_>) -> Result<T, Fault> + Send + 'static,
@@ -384,6 +402,44 @@ impl Store for SqliteStore {
 
     fn secret(&self) -> &Secret {
         &self.secret
+    }
+}
+
+/// For an application whose tables lie in the same file: what it writes for a request is one commit with the claim and
+/// the answer.
+///
+/// ```
+/// # async fn demo(store: semel_store_sqlite::SqliteStore) -> Result<(), semel_core::store::StoreError> {
+/// store.tables("CREATE TABLE IF NOT EXISTS payment (n INTEGER PRIMARY KEY, cents INTEGER NOT NULL) STRICT").await?;
+/// # Ok(())
+/// # }
+/// ```
+impl Transact for SqliteStore {
+    type Effects<'t> = Effects<'t>;
+
+    async fn transact<T, F>(&self, ask: &Begin, mut run: F) -> Result<Transacted<T>, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnMut(&Effects<'t>, Acquired) -> Ended<T> + Send + 'static,
+    {
+        let mut ask = ask.clone();
+        let request = ask.request.take().map(|request| codec::encode_request(&request));
+        let most = self.capabilities.max_body;
+        let took = self
+            .write(move |tx| {
+                let encode =
+                    |completion: &Completion| Encoded::new(completion, NAME, most).map_err(Fault::Refused);
+                within::transact(tx, &ask, request.as_deref(), encode, &mut run)
+            })
+            .await?;
+        match took {
+            Took::Ran(with) => Ok(Transacted::Ran(with)),
+            Took::Not(claimed) => Ok(Transacted::Answered(match *claimed {
+                Claimed::Settled(sealed) => Begun::Settled(sealed.open(NAME)?),
+                Claimed::Begun(begun) => begun,
+            })),
+            Took::Panicked(panic) => std::panic::resume_unwind(panic),
+        }
     }
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct Statements<'c> {
     list: Statement<'c>,
     due: Statement<'c>,
     quota: Statement<'c>,
+    savepoint: Statement<'c>,
+    undo: Statement<'c>,
+    keep: Statement<'c>,
     quota_index: bool,
 }
 
@@ -47,6 +50,9 @@ impl<'c> Statements<'c> {
             list: connection.prepare(include_str!("sql/list.sql"))?,
             due: connection.prepare(include_str!("sql/due.sql"))?,
             quota: connection.prepare(include_str!("sql/quota.sql"))?,
+            savepoint: connection.prepare("SAVEPOINT semel")?,
+            undo: connection.prepare("ROLLBACK TO semel")?,
+            keep: connection.prepare("RELEASE semel")?,
             quota_index: false,
         })
     }
@@ -78,7 +84,7 @@ pub(crate) struct Tx<'s, 'c> {
 }
 
 impl<'s, 'c> Tx<'s, 'c> {
-    /// For questions that are no step.
+    /// For questions that are no step, and for what an application writes.
     pub(crate) fn connection(&self) -> &'c Connection {
         self.sql.connection
     }
@@ -122,6 +128,30 @@ impl<'s, 'c> Tx<'s, 'c> {
     /// Makes the commit write even if no step did: it asks the disk.
     pub(crate) fn touch(&mut self) {
         self.wrote = true;
+    }
+
+    /// From here on writes can be undone. Nests.
+    pub(crate) fn savepoint(&mut self) -> Result<(), Fault> {
+        self.sql.savepoint.raw_execute()?;
+        Ok(())
+    }
+
+    /// Keeps what was written since the last savepoint.
+    pub(crate) fn keep(&mut self) -> Result<(), Fault> {
+        self.sql.keep.raw_execute()?;
+        Ok(())
+    }
+
+    /// Undoes what was written since the last savepoint.
+    pub(crate) fn undo(&mut self) -> Result<(), Fault> {
+        self.sql.undo.raw_execute()?;
+        self.indexed = false;
+        self.keep()
+    }
+
+    /// Whether SQLite has ended the transaction by itself.
+    pub(crate) fn is_over(&self) -> bool {
+        self.sql.connection.is_autocommit()
     }
 
     fn wrote(&mut self, id: RecordId) {

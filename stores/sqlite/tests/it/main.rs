@@ -6,3 +6,4 @@ mod file;
 mod laws;
 mod room;
 mod support;
+mod within;
