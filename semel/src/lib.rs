@@ -154,8 +154,8 @@
 
 pub use semel_core::{engine, fingerprint, identity, key, observe, policy, problem, record, scope, store};
 pub use semel_tower::{
-    Address, Body, BuildError, Builder, Idempotency, IdempotencyLayer, IdempotencyService, Idempotent, Peer,
-    Rebuild, ResponseFuture, Undrained, Whole,
+    Address, Body, BuildError, Builder, Idempotency, IdempotencyLayer, IdempotencyService, Idempotent,
+    OneCommit, OneCommitService, Peer, Rebuild, ResponseFuture, Undrained, Whole,
 };
 
 #[cfg(feature = "axum")]
@@ -165,7 +165,7 @@ pub use semel_tower::{NotGuarded, Run};
 pub use semel_store_memory::MemoryStore;
 
 #[cfg(feature = "sqlite")]
-pub use semel_store_sqlite::SqliteStore;
+pub use semel_store_sqlite::{Effects, SqliteStore};
 
 #[cfg(feature = "gateway")]
 pub use semel_gateway as gateway;
