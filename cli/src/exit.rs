@@ -10,7 +10,7 @@ use semel_core::store::StoreError;
 pub(crate) enum Exit {
     /// Done.
     Ok = 0,
-    /// The answer is no: nothing was found, a step was refused, the demo saw what must not be.
+    /// The answer is no: nothing was found, a step was refused, the doctor found something, the demo saw what must not be.
     Negative = 1,
     /// The command line does not parse. Clap's own code.
     Usage = 2,
@@ -30,7 +30,10 @@ impl Exit {
     /// All codes with their meaning.
     pub(crate) const TABLE: [(Self, &'static str); 8] = [
         (Self::Ok, "done"),
-        (Self::Negative, "the answer is no: nothing found, a step refused, the demo saw what must not be"),
+        (
+            Self::Negative,
+            "the answer is no: nothing found, a step refused, the doctor has findings, the demo saw what must not be",
+        ),
         (Self::Usage, "the command line does not parse"),
         (Self::Config, "a setting cannot be used"),
         (Self::AddressInUse, "an address is in use"),

@@ -2,9 +2,13 @@
 
 mod args;
 mod demo;
+mod doctor;
 mod exit;
 mod keys;
+#[cfg(feature = "layers")]
+mod layers;
 mod logs;
+mod migrate;
 mod out;
 mod proxy;
 mod signals;
@@ -33,5 +37,7 @@ fn run(cli: Cli) -> Result<exit::Exit, Fault> {
         Command::Demo(args) => demo::run(&args),
         Command::Proxy(args) => proxy::run(&args),
         Command::Keys(args) => keys::run(*args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use semel_core::store::AnyStore;
+use semel_core::store::{AnyStore, Migrated, Migration, StoreError, StoreErrorKind};
 use semel_store_memory::MemoryStore;
 #[cfg(feature = "postgres")]
 use semel_store_postgres::PostgresStore;
@@ -12,7 +12,7 @@ use semel_store_postgres::PostgresStore;
 use semel_store_redis::RedisStore;
 use semel_store_sqlite::SqliteStore;
 
-use crate::exit::{Exit, Fault};
+use crate::exit::Fault;
 
 /// The stores' own default for the largest body.
 const DEFAULT_BODY: u64 = 64 << 20;
@@ -76,54 +76,155 @@ impl fmt::Display for StoreUrl {
     }
 }
 
-impl StoreUrl {
+/// A store's URL, and which of the records there.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    url: StoreUrl,
+    /// The schema of a database, or the prefix of keys; `None`: the store's own default.
+    schema: Option<String>,
+}
+
+impl Place {
+    /// From `--store` and `--schema`.
+    pub(crate) fn of(store: &str, schema: Option<&str>) -> Result<Self, Fault> {
+        let url: StoreUrl = store.parse()?;
+        let contradiction = |why| {
+            let text = format!("--schema and --store {url} contradict each other: {why}; remove --schema");
+            Err(Fault::config(text))
+        };
+        match (&url, schema) {
+            (StoreUrl::Memory, Some(_)) => contradiction("it lives and dies with this process"),
+            (StoreUrl::Sqlite(_), Some(_)) => {
+                contradiction("a file holds one set of records: name another file")
+            }
+            _ => Ok(Self { url, schema: schema.map(str::to_owned) }),
+        }
+    }
+
+    /// The same where the URL is not behind a flag.
+    pub(crate) fn positional(store: &str, schema: Option<&str>) -> Result<Self, Fault> {
+        Self::of(store, schema)
+            .map_err(|fault| Fault::new(fault.exit(), fault.to_string().replace("--store", "STORE_URL")))
+    }
+
+    pub(crate) const fn url(&self) -> &StoreUrl {
+        &self.url
+    }
+
+    /// Whether it is reached over a network, as a rule.
+    pub(crate) const fn is_on_a_server(&self) -> bool {
+        !matches!(self.url, StoreUrl::Memory | StoreUrl::Sqlite(_))
+    }
+
     /// Opens the store, or makes it; it has to take bodies of `largest_body` bytes.
-    pub(crate) fn open(&self, largest_body: usize) -> Result<AnyStore, Fault> {
-        match self {
-            Self::Memory => Ok(AnyStore::new(MemoryStore::new())),
-            Self::Sqlite(path) => {
-                let most = DEFAULT_BODY.max(largest_body as u64);
-                Ok(AnyStore::new(SqliteStore::builder(path).max_body(most).open()?))
-            }
-            #[cfg(feature = "redis")]
-            Self::Redis(url) => {
-                let most = DEFAULT_BODY.max(largest_body as u64);
-                Ok(AnyStore::new(RedisStore::builder(url).max_body(most).open_blocking()?))
-            }
-            #[cfg(feature = "postgres")]
-            Self::Postgres(url) => {
-                let most = DEFAULT_BODY.max(largest_body as u64);
-                Ok(AnyStore::new(PostgresStore::builder(url).max_body(most).open_blocking()?))
+    pub(crate) fn open(&self, largest_body: usize) -> Result<AnyStore, StoreError> {
+        self.open_with(DEFAULT_BODY.max(largest_body as u64), true)
+    }
+
+    /// Opens a store as it is: makes no file and changes no schema.
+    pub(crate) fn open_as_it_is(&self) -> Result<AnyStore, StoreError> {
+        let missing = |what| {
+            let text = format!("{} {what}: give the --store that `semel proxy` was started with", self.url);
+            Err(StoreError::new("sqlite", StoreErrorKind::Config, text))
+        };
+        if let StoreUrl::Sqlite(path) = &self.url {
+            match std::fs::metadata(path) {
+                Ok(file) if file.len() == 0 => return missing("is an empty file"),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return missing("does not exist");
+                }
+                // Of all else the store itself says what is wrong.
+                _ => {}
             }
         }
+        self.open_with(DEFAULT_BODY, false)
     }
 
     /// Opens a store that is there already, to look at its records.
     pub(crate) fn open_existing(&self) -> Result<AnyStore, Fault> {
-        let missing = |what| {
-            let text =
-                format!("--store: {self} {what}: give the --store that `semel proxy` was started with");
-            Fault::new(Exit::Store, text)
-        };
-        match self {
-            Self::Memory => Err(Fault::config(
+        if self.url == StoreUrl::Memory {
+            return Err(Fault::config(
                 "--store: memory: lives inside a running process and cannot be looked at from here: \
                  run the proxy with --store sqlite:PATH",
-            )),
-            Self::Sqlite(path) => match std::fs::metadata(path) {
-                Ok(file) if file.len() == 0 => Err(missing("is an empty file")),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing("does not exist")),
-                // Of all else the store itself says what is wrong.
-                _ => self.open(0),
-            },
+            ));
+        }
+        Ok(self.open_as_it_is()?)
+    }
+
+    fn open_with(&self, max_body: u64, migrate: bool) -> Result<AnyStore, StoreError> {
+        match &self.url {
+            StoreUrl::Memory => Ok(AnyStore::new(MemoryStore::new())),
+            StoreUrl::Sqlite(path) => {
+                Ok(AnyStore::new(SqliteStore::builder(path).max_body(max_body).migrate(migrate).open()?))
+            }
             #[cfg(feature = "redis")]
-            Self::Redis(_) => self.open(0),
+            StoreUrl::Redis(url) => {
+                let mut builder = RedisStore::builder(url).max_body(max_body);
+                if let Some(prefix) = &self.schema {
+                    builder = builder.prefix(prefix);
+                }
+                Ok(AnyStore::new(builder.open_blocking()?))
+            }
             #[cfg(feature = "postgres")]
-            Self::Postgres(url) => {
-                Ok(AnyStore::new(PostgresStore::builder(url).migrate(false).open_blocking()?))
+            StoreUrl::Postgres(url) => {
+                let builder = self.postgres(url).max_body(max_body).migrate(migrate);
+                Ok(AnyStore::new(builder.open_blocking()?))
             }
         }
     }
+
+    /// Brings the schema up to date; `None`: it has none.
+    pub(crate) fn migrate(&self) -> Result<Option<Migrated>, StoreError> {
+        match &self.url {
+            StoreUrl::Memory => Ok(None),
+            StoreUrl::Sqlite(path) => SqliteStore::builder(path).bring_up_to_date().map(Some),
+            #[cfg(feature = "redis")]
+            StoreUrl::Redis(_) => Ok(None),
+            #[cfg(feature = "postgres")]
+            StoreUrl::Postgres(url) => self.postgres(url).bring_up_to_date_blocking().map(Some),
+        }
+    }
+
+    /// What [`migrate`](Self::migrate) runs, from the first version on; `None`: it has no schema.
+    pub(crate) fn script(&self) -> Result<Option<String>, StoreError> {
+        match &self.url {
+            StoreUrl::Memory => Ok(None),
+            StoreUrl::Sqlite(_) => {
+                let note =
+                    "-- To read: `semel migrate` also writes the row of settings, whose secret is random.\n";
+                Ok(Some(note.to_owned() + &in_transactions(&SqliteStore::migrations())))
+            }
+            #[cfg(feature = "redis")]
+            StoreUrl::Redis(_) => Ok(None),
+            #[cfg(feature = "postgres")]
+            StoreUrl::Postgres(_) => {
+                let schema = self.schema.as_deref().unwrap_or(PostgresStore::DEFAULT_SCHEMA);
+                Ok(Some(in_transactions(&PostgresStore::migrations(schema)?)))
+            }
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    fn postgres(&self, url: &str) -> semel_store_postgres::Builder {
+        let builder = PostgresStore::builder(url);
+        match &self.schema {
+            Some(schema) => builder.schema(schema),
+            None => builder,
+        }
+    }
+}
+
+/// Each step as the store runs it: as a whole, or not at all.
+fn in_transactions(migrations: &[Migration]) -> String {
+    let step = |step: &Migration| {
+        format!("-- semel: to version {}\nBEGIN;\n{}\nCOMMIT;\n", step.version, step.sql.trim_end())
+    };
+    migrations.iter().map(step).collect()
+}
+
+/// Whether a store that could not be opened may be there later: it is waited for. Everything else somebody has to change.
+pub(crate) const fn may_come(error: &StoreError) -> bool {
+    matches!(error.kind(), StoreErrorKind::Unavailable | StoreErrorKind::Timeout | StoreErrorKind::Contended)
 }
 
 /// What `--store` may say in this build.
@@ -150,6 +251,7 @@ fn without_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Exit;
 
     fn parse(text: &str) -> Result<StoreUrl, Fault> {
         text.parse()
@@ -185,6 +287,32 @@ mod tests {
             assert!(fault.to_string().starts_with("--store: "), "{fault}");
             assert_eq!(fault.exit(), Exit::Config);
         }
+    }
+
+    // What a flag cannot do has to be said, or somebody relies on it.
+    #[test]
+    fn a_schema_where_there_is_none_is_refused_and_names_both() {
+        for url in ["memory:", "sqlite:semel.db"] {
+            let fault = Place::of(url, Some("orders")).unwrap_err();
+            assert_eq!(fault.exit(), Exit::Config);
+            assert!(fault.to_string().contains("--schema") && fault.to_string().contains(url), "{fault}");
+        }
+        let fault = Place::positional("memory:x", None).unwrap_err();
+        assert!(fault.to_string().starts_with("STORE_URL: memory:"), "{fault}");
+    }
+
+    // A statement that people run and the store does not makes two kinds of schemas.
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn what_is_printed_is_what_the_store_runs() {
+        let place = Place::of("postgres://db/app", Some("orders")).unwrap();
+        let script = place.script().unwrap().unwrap();
+        let migrations = PostgresStore::migrations("orders").unwrap();
+        assert!(!migrations.is_empty());
+        for migration in migrations {
+            assert!(script.contains(migration.sql.trim_end()), "version {}", migration.version);
+        }
+        assert!(script.contains("CREATE TABLE \"orders\".record"), "{script}");
     }
 
     // The banner once showed the password of the store to everybody who reads the log.

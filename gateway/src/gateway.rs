@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -111,22 +111,47 @@ impl Gateway {
         idempotency: Idempotency,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<Stopped, GatewayError> {
-        let (store, draining) = (idempotency.store().clone(), idempotency.clone());
-        let hooks = Hooks::none()
-            .on_ready(move || {
-                let store = store.clone();
-                async move { store.health().await.map_err(|error| error.to_string()) }
-            })
-            .on_drain(move |within| {
-                let draining = draining.clone();
-                async move {
-                    if let Err(error) = draining.drain(within).await {
-                        tracing::warn!(%error, "the shutdown's time is over");
-                    }
-                }
-            });
-        let make = move |config: &GatewayConfig| GuardedForward::new(config, idempotency.clone());
+        let guarding = idempotency.clone();
+        let hooks = hooks(move || vec![idempotency.clone()]);
+        let make = move |config: &GatewayConfig| GuardedForward::new(config, guarding.clone());
         self.run_service(make, hooks, shutdown).await
+    }
+
+    /// Serves while the store is still being opened: `meanwhile`, made with a [`NotOpen`](crate::NotOpen), judges
+    /// requests until `opening` gives the handle that guards from then on. So guarded requests get 503
+    /// `store-unavailable`, all others pass, and `/readyz` says why it is not ready.
+    ///
+    /// When `opening` fails the gateway shuts down as it does at `shutdown`, and the inner error is that of `opening`.
+    pub async fn run_opening<E: Send>(
+        self,
+        meanwhile: Idempotency,
+        opening: impl Future<Output = Result<Idempotency, E>> + Send,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<Result<Stopped, E>, GatewayError> {
+        let opened = Arc::<OnceLock<Idempotency>>::default();
+        let (later, guarding) = (Arc::clone(&opened), meanwhile.clone());
+        // The one that guards now comes last.
+        let hooks = hooks(move || [Some(&meanwhile), later.get()].into_iter().flatten().cloned().collect());
+        let later = Arc::clone(&opened);
+        let make =
+            move |config: &GatewayConfig| GuardedForward::until(config, guarding.clone(), Arc::clone(&later));
+        let mut failed = None;
+        let until = async {
+            let mut shutdown = std::pin::pin!(shutdown);
+            tokio::select! {
+                () = &mut shutdown => return,
+                answer = opening => match answer {
+                    Ok(idempotency) => drop(opened.set(idempotency)),
+                    Err(error) => {
+                        failed = Some(error);
+                        return;
+                    }
+                },
+            }
+            shutdown.await;
+        };
+        let stopped = self.run_service(make, hooks, until).await?;
+        Ok(failed.map_or(Ok(stopped), Err))
     }
 
     /// Runs the services that `make` returns, one for each worker and made inside its runtime, until `shutdown`
@@ -205,6 +230,32 @@ impl Gateway {
             Ok(false) | Err(_) => Err(GatewayError::WorkerFailed),
         }
     }
+}
+
+/// Ready as the store of the last handle is, and drained when all of them are.
+fn hooks(handles: impl Fn() -> Vec<Idempotency> + Send + Sync + 'static) -> Hooks {
+    let handles = Arc::new(handles);
+    let drained = Arc::clone(&handles);
+    Hooks::none()
+        .on_ready(move || {
+            let guarding = handles().pop();
+            async move {
+                let Some(guarding) = guarding else { return Ok(()) };
+                guarding.store().health().await.map_err(|error| error.to_string())
+            }
+        })
+        .on_drain(move |within| {
+            let handles = drained();
+            async move {
+                let until = Instant::now() + within;
+                for handle in handles {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if let Err(error) = handle.drain(left).await {
+                        tracing::warn!(%error, "the shutdown's time is over");
+                    }
+                }
+            }
+        })
 }
 
 fn bind(setting: &'static str, address: SocketAddr, count: usize) -> Result<Sockets, GatewayError> {

@@ -1,6 +1,7 @@
 //! The layer between listener and upstream.
 
 use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
@@ -22,13 +23,33 @@ type InnerFuture = AnsweringFuture<<Forward<RequestOf> as Service<Request<Reques
 #[derive(Clone, Debug)]
 pub struct GuardedForward {
     service: IdempotencyService<Inner>,
+    /// Who takes over once it is there, and what it calls.
+    later: Option<(Arc<OnceLock<Idempotency>>, Inner)>,
 }
 
 impl GuardedForward {
     /// A service with a connection pool of its own.
     pub fn new(config: &GatewayConfig, idempotency: Idempotency) -> Self {
         let inner = Answering::new(Forward::new(config));
-        Self { service: IdempotencyService::new(idempotency, inner) }
+        Self { service: IdempotencyService::new(idempotency, inner), later: None }
+    }
+
+    /// The same, until another handle is there, which then guards every request that comes.
+    pub fn until(
+        config: &GatewayConfig,
+        idempotency: Idempotency,
+        later: Arc<OnceLock<Idempotency>>,
+    ) -> Self {
+        let inner = Answering::new(Forward::new(config));
+        Self { service: IdempotencyService::new(idempotency, inner.clone()), later: Some((later, inner)) }
+    }
+
+    fn switch(&mut self) {
+        let there = self.later.as_ref().and_then(|(later, inner)| Some((later.get()?, inner)));
+        if let Some((idempotency, inner)) = there {
+            self.service = IdempotencyService::new(idempotency.clone(), inner.clone());
+            self.later = None;
+        }
     }
 }
 
@@ -42,6 +63,7 @@ impl Service<Request<Incoming>> for GuardedForward {
     }
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        self.switch();
         if let Some(peer) = request.extensions().get::<Peer>() {
             let claimant = Claimant(peer.address().ip().to_canonical());
             request.extensions_mut().insert(claimant);

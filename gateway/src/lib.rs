@@ -17,6 +17,11 @@
 //! # }
 //! ```
 //!
+//! # A store that is down at start
+//!
+//! [`Gateway::run_opening`] serves while the store is still being opened: `/readyz` says why it is not ready, guarded
+//! requests get 503 `store-unavailable`, all others pass. A [`NotOpen`] stands in for the store.
+//!
 //! # What it refuses
 //!
 //! Requests that two parsers could read in two ways get 400, and their connection ends, before anything of them
@@ -32,6 +37,7 @@ mod gateway;
 mod guarded;
 mod hooks;
 mod listener;
+mod opening;
 mod upstream;
 
 pub use answer::{Answering, AnsweringFuture};
@@ -40,4 +46,5 @@ pub use forward::{Forward, Peer};
 pub use gateway::{Gateway, GatewayError, Stopped};
 pub use guarded::GuardedForward;
 pub use hooks::Hooks;
+pub use opening::NotOpen;
 pub use upstream::{BoxError, Dispatch, RequestBody, ResponseBody, UpstreamError, UpstreamErrorKind};

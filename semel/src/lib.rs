@@ -93,6 +93,68 @@
 //! # fn main() {}
 //! ```
 //!
+//! # postgres
+//!
+//! The feature `postgres` keeps records in a schema of their own in a PostgreSQL database, for any number of machines;
+//! with `tls` also over TLS. `open` makes the schema, and returns an error that says what to change.
+//!
+//! ```no_run
+//! # #[cfg(feature = "postgres")]
+//! # async fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! use semel::{Idempotency, PostgresStore};
+//!
+//! let store = PostgresStore::open("postgres://semel@db.example/app").await?;
+//! let idempotency = Idempotency::builder(store).namespace("orders").build()?;
+//! for finding in idempotency.store().examine().await? {
+//!     println!("{}: {}", finding.severity.as_str(), finding.what);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # redis
+//!
+//! The feature `redis` keeps them in Redis or Valkey: a single server, behind Sentinels, or a cluster; with `tls` also
+//! over TLS. What a server forgets runs a second time: [`RedisStore::warnings`] says what its settings mean.
+//!
+//! ```no_run
+//! # #[cfg(feature = "redis")]
+//! # async fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! use semel::{Idempotency, RedisStore};
+//!
+//! let store = RedisStore::open("redis://cache.example:6379/0").await?;
+//! for warning in store.warnings() {
+//!     eprintln!("{warning}");
+//! }
+//! let idempotency = Idempotency::builder(store).namespace("orders").build()?;
+//! # Ok(()) }
+//! ```
+//!
+//! # layers
+//!
+//! The feature `layers` puts more between the rules and any store: encryption at rest, compression, a local cache of
+//! settled records, and time-outs with a circuit breaker.
+//!
+//! ```
+//! # #[cfg(all(feature = "layers", feature = "memory"))]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use semel::layers::{Compress, Guard, KeyId, Layers, Seal, SealingKey, Tier};
+//! use semel::{Idempotency, MemoryStore};
+//!
+//! # let secret = [7; 32];
+//! let store = Layers::new(MemoryStore::new()) // a store on a server, as a rule
+//!     .tier(Tier::new())
+//!     .compress(Compress::new())
+//!     .seal(Seal::new(KeyId(1), SealingKey::from_bytes(secret)))
+//!     .guard(Guard::new())
+//!     .build()?;
+//! let idempotency = Idempotency::builder_any(store).build()?;
+//! idempotency.store().health().await?;
+//! # Ok(()) }
+//! # #[cfg(not(all(feature = "layers", feature = "memory")))]
+//! # fn main() {}
+//! ```
+//!
 //! # gateway
 //!
 //! The feature `gateway` adds the reverse proxy of `semel proxy` as a library.
@@ -166,6 +228,15 @@ pub use semel_store_memory::MemoryStore;
 
 #[cfg(feature = "sqlite")]
 pub use semel_store_sqlite::{Effects, SqliteStore};
+
+#[cfg(feature = "postgres")]
+pub use semel_store_postgres::PostgresStore;
+
+#[cfg(feature = "redis")]
+pub use semel_store_redis::RedisStore;
+
+#[cfg(feature = "layers")]
+pub use semel_store_layers as layers;
 
 #[cfg(feature = "gateway")]
 pub use semel_gateway as gateway;

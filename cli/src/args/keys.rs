@@ -53,6 +53,15 @@ pub(crate) struct StoreArgs {
     #[arg(long, env = "SEMEL_STORE", default_value = "sqlite:semel.db", value_name = "URL")]
     pub(crate) store: String,
 
+    /// The schema of a database, or the prefix of keys in Redis: as the proxy has it
+    #[arg(long, env = "SEMEL_SCHEMA", value_name = "NAME")]
+    pub(crate) schema: Option<String>,
+
+    // Without the proxy's keys, an answer that is given here would be one that the proxy refuses.
+    #[cfg(feature = "layers")]
+    #[command(flatten)]
+    pub(crate) seal: super::SealArgs,
+
     /// Write one JSON document
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,7 +2,11 @@
 
 mod address;
 mod demo;
+mod doctor;
 mod keys;
+#[cfg(feature = "layers")]
+mod layers;
+mod migrate;
 mod proxy;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -12,8 +16,11 @@ use crate::exit::Exit;
 
 pub(crate) use address::AdminAddress;
 pub(crate) use demo::DemoArgs;
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use keys::{DeleteArgs, KeysArgs, KeysCommand, ListArgs, ResolveArgs, ShowArgs, StoreArgs, Which};
-
+#[cfg(feature = "layers")]
+pub(crate) use layers::{GuardArg, LayerArgs, SealArgs};
+pub(crate) use migrate::MigrateArgs;
 pub(crate) use proxy::{FingerprintArg, ForwardedArg, HostArg, KeyFormatArg, LogFormat, ProxyArgs, ScopeArg};
 
 const STYLES: Styles = Styles::styled()
@@ -39,6 +46,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     Proxy(Box<ProxyArgs>),
     Keys(Box<KeysArgs>),
+    Doctor(DoctorArgs),
+    Migrate(MigrateArgs),
 }
 
 /// Reads the command line; ends the program on `--help` and on what does not parse.

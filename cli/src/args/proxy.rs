@@ -70,7 +70,15 @@ pub(crate) struct ProxyArgs {
     )]
     pub(crate) admin: AdminAddress,
 
-    /// Where records are kept: sqlite:PATH, or memory: which forgets everything at a restart
+    /// Where records are kept: sqlite:PATH, a server's URL, or memory: which forgets everything at a restart
+    ///
+    /// sqlite:semel.db, sqlite:/var/lib/semel.db: a file on a local disk, for any number of processes on one machine.
+    /// postgres://USER:PASSWORD@HOST:PORT/DATABASE: a database, for any number of machines; its records are in a schema of
+    /// their own (--schema). redis://USER:PASSWORD@HOST:PORT/NUMBER, redis+unix:///PATH: a Redis or Valkey that is told to
+    /// keep what it is given (appendonly, appendfsync always, noeviction); redis+sentinel://HOST,HOST/?service=NAME and
+    /// redis+cluster://HOST,HOST for several of them, rediss:// and its kin over TLS. memory: for trying things out. A
+    /// server's schemes are there where they were built in. `semel doctor URL` says what is wrong with a store. One on a
+    /// server that is down at the start is waited for, and /readyz says why.
     #[arg(
         long,
         env = "SEMEL_STORE",
@@ -79,6 +87,14 @@ pub(crate) struct ProxyArgs {
         help_heading = "Where"
     )]
     pub(crate) store: String,
+
+    /// The schema of a database, or the prefix of keys in Redis [default: semel]
+    #[arg(long, env = "SEMEL_SCHEMA", value_name = "NAME", help_heading = "Where")]
+    pub(crate) schema: Option<String>,
+
+    #[cfg(feature = "layers")]
+    #[command(flatten)]
+    pub(crate) layers: super::LayerArgs,
 
     /// The service's name in the store; two applications need two [default: proxy: and the upstream's host and port]
     #[arg(long, env = "SEMEL_NAMESPACE", value_name = "NAME", help_heading = "Where")]

@@ -27,5 +27,9 @@ pub(crate) fn run(args: KeysArgs) -> Result<Exit, Fault> {
 }
 
 fn open(args: &StoreArgs) -> Result<AnyStore, Fault> {
-    args.store.parse::<crate::store::StoreUrl>()?.open_existing()
+    let place = crate::store::Place::of(&args.store, args.schema.as_deref())?;
+    let store = place.open_existing()?;
+    #[cfg(feature = "layers")]
+    let store = crate::layers::sealed(&args.seal, store)?;
+    Ok(store)
 }

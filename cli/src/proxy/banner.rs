@@ -14,8 +14,16 @@ pub(super) struct Facts<'a> {
     pub(super) admin: Option<SocketAddr>,
     pub(super) upstream: &'a str,
     pub(super) store: &'a StoreUrl,
-    pub(super) durable: bool,
+    pub(super) state: State,
+    pub(super) layers: &'a [&'a str],
     pub(super) policy: &'a Policy,
+}
+
+/// How it stands with the store.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum State {
+    Open { durable: bool },
+    NotOpen,
 }
 
 /// One fact a line. Programs read the address behind `listening on`, and that behind `admin`.
@@ -28,12 +36,17 @@ pub(super) fn text(facts: &Facts<'_>) -> String {
         None => say("admin", "off".to_owned()),
     }
     say("upstream", facts.upstream.to_owned());
-    let durability = if facts.durable {
-        "durable: what was answered survives a crash"
-    } else {
-        "NOT durable: a restart forgets every key, and a retry may then run a second time"
+    let state = match facts.state {
+        State::Open { durable: true } => "durable: what was answered survives a crash",
+        State::Open { durable: false } => {
+            "NOT durable: a restart forgets every key, and a retry may then run a second time"
+        }
+        State::NotOpen => "NOT OPEN yet: guarded requests get 503 until it is; /readyz and the log say why",
     };
-    say("store", format!("{} ({durability})", facts.store));
+    say("store", format!("{} ({state})", facts.store));
+    if !facts.layers.is_empty() {
+        say("layers", facts.layers.join(", "));
+    }
     say("namespace", policy.namespace.to_string());
     let methods: Vec<&str> = policy.methods.iter().map(http::Method::as_str).collect();
     say("guards", methods.join(", "));

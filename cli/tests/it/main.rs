@@ -5,8 +5,20 @@
 mod bad_input;
 mod crash;
 mod demo;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod doctor;
 mod keys;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod keys_on_servers;
+#[cfg(feature = "layers")]
+mod layers;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod migrate;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod opening;
 mod proxy;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod servers;
 mod settings;
 mod shutdown;
 mod support;

@@ -510,6 +510,16 @@ impl StoreError {
         self
     }
 
+    /// The kind of store, as in its URL.
+    pub const fn store(&self) -> &'static str {
+        self.store
+    }
+
+    /// What is wrong and what to do, without the store's kind.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// What kind of error it is.
     pub const fn kind(&self) -> StoreErrorKind {
         self.kind

@@ -134,7 +134,6 @@ use sql::{Protocol, Schema, Sql};
 /// PostgreSQL takes values of 1 GiB; as hexadecimal digits they are twice as long.
 const LARGEST_BODY: u64 = 400_000_000;
 const DEFAULT_BODY: u64 = 64 << 20;
-const DEFAULT_SCHEMA: &str = "semel";
 
 /// How to open a database.
 #[derive(Clone)]
@@ -307,12 +306,11 @@ fn blocking<T: Send, F: Future<Output = Result<T, StoreError>>>(
     work: impl FnOnce() -> F + Send,
 ) -> Result<T, StoreError> {
     let refused = || StoreError::new(NAME, StoreErrorKind::Unavailable, "no thread to open the store");
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|error| refused().with_source(error))?;
-    std::thread::scope(|scope| {
-        let working = scope.spawn(|| runtime.block_on(work()));
-        working.join().unwrap_or_else(|_| Err(refused()))
-    })
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.map_err(|error| refused().with_source(error))?.block_on(work())
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|_| Err(refused())))
 }
 
 /// Records in a PostgreSQL database.
@@ -345,6 +343,9 @@ impl std::fmt::Debug for PostgresStore {
 }
 
 impl PostgresStore {
+    /// The schema that is used where no other is named.
+    pub const DEFAULT_SCHEMA: &'static str = "semel";
+
     /// Opens a database with the defaults: see [`Builder::open`].
     pub async fn open(url: impl Into<String>) -> Result<Self, StoreError> {
         Self::builder(url).open().await
@@ -357,7 +358,7 @@ impl PostgresStore {
         Builder {
             url: url.into(),
             listen_url: None,
-            schema: DEFAULT_SCHEMA.into(),
+            schema: Self::DEFAULT_SCHEMA.into(),
             connections: 4,
             timeout: Duration::from_secs(5),
             migrate: true,

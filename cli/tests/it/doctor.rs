@@ -1,0 +1,148 @@
+//! A doctor is believed: what is broken has its exit code and its fix, and what is well is not called ill.
+
+use crate::servers::{DURABLE, Postgres, Redis, free_port};
+use crate::support::{Ended, Folder};
+
+const PASSWORD: &str = "hunter2";
+
+async fn doctor(args: &[&str]) -> Ended {
+    let folder = Folder::new();
+    let ended = folder.run(&[&["doctor", "--rounds", "5"], args].concat()).await;
+    assert!(!ended.out.contains(PASSWORD) && !ended.err.contains(PASSWORD), "{ended:?}");
+    ended
+}
+
+/// The findings that are not fine, but for how long something took: others use this machine, too.
+fn troubles(report: &serde_json::Value) -> Vec<&serde_json::Value> {
+    let findings = report["findings"].as_array().expect("findings").iter();
+    findings.filter(|finding| finding["severity"] != "fine" && finding["about"] != "latency").collect()
+}
+
+async fn healthy(url: &str) {
+    let ended = doctor(&[url, "--json"]).await;
+    let report = ended.json();
+    assert!(troubles(&report).is_empty(), "{report:#}");
+    assert_eq!(report["self_test"], "passed");
+    assert!(report["clock"]["uncertainty_ms"].as_i64().is_some_and(|ms| ms >= 1), "{report:#}");
+    assert_eq!(report["latency"]["rounds"], 5);
+    assert!(report["latency"]["claim_p99_us"].as_u64() >= report["latency"]["claim_median_us"].as_u64());
+    let slow = report["verdict"] == "findings";
+    assert_eq!(ended.code, i32::from(slow), "{report:#}");
+    // It leaves nothing behind.
+    let listed = Folder::new().run(&["keys", "list", "--store", url, "--json"]).await;
+    assert_eq!(listed.json()["records"].as_array().map(Vec::len), Some(0), "{listed:?}");
+}
+
+/// Its exit code, and a finding whose text and whose fix say this.
+async fn ill(args: &[&str], code: i32, what: &str, fix: &str) {
+    let ended = doctor(&[args, &["--json"]].concat()).await;
+    let report = ended.json();
+    assert_eq!(ended.code, code, "{args:?}: {report:#}");
+    assert_eq!(report["verdict"], if code == 1 { "findings" } else { "unusable" });
+    let said = |finding: &&serde_json::Value| {
+        let says =
+            |member: &str, text: &str| finding[member].as_str().is_some_and(|said| said.contains(text));
+        says("what", what) && says("fix", fix)
+    };
+    assert!(troubles(&report).iter().any(said), "{args:?}: {what:?}, {fix:?} is not said: {report:#}");
+    let human = doctor(args).await;
+    assert_eq!(human.code, code, "{human:?}");
+    assert!(human.out.contains(what) && human.out.contains("fix: ") && human.out.contains(fix), "{human:?}");
+}
+
+#[tokio::test]
+async fn postgres_well_and_ill() {
+    let Some(server) = Postgres::start(&[]).await.unwrap() else { return };
+    let url = server.url();
+    ill(&[&url], 5, "version 0 of", "change what is named").await;
+    assert_eq!(Folder::new().run(&["migrate", &url]).await.code, 0);
+    healthy(&url).await;
+    let as_user = |user: &str, database: &str| {
+        format!("postgres://{user}:{PASSWORD}@127.0.0.1:{}/{database}", server.port())
+    };
+    server
+        .sql("CREATE ROLE asks_password LOGIN PASSWORD 'another'; CREATE ROLE nobody LOGIN; CREATE ROLE looks LOGIN; \
+              GRANT USAGE ON SCHEMA semel TO looks; GRANT SELECT ON semel.meta TO looks")
+        .unwrap();
+    ill(&[&as_user("asks_password", "postgres")], 5, "check name, password", "the URL, the user's rights")
+        .await;
+    ill(&[&as_user("nobody", "postgres")], 5, "rights", "the user's rights").await;
+    ill(&[&as_user("looks", "postgres")], 5, "GRANT SELECT, INSERT", "the user's rights").await;
+    ill(&[&as_user("postgres", "nowhere")], 5, "no such database", "the URL").await;
+    ill(&[&url, "--schema", "elsewhere"], 5, "run `semel migrate`", "the schema").await;
+
+    let standby = server.standby(server.address()).await.unwrap();
+    server.until("SELECT count(*) FROM pg_stat_replication", "1").await.unwrap();
+    ill(&[&standby.url()], 5, "is a standby", "connect to the primary").await;
+    ill(&[&url], 1, "follow asynchronously", "synchronous_standby_names").await;
+    drop(standby);
+
+    server.sql("UPDATE semel.meta SET version = 99, oldest = 99").unwrap();
+    ill(&[&url], 5, "version 99", "update this program").await;
+    let nobody = format!("postgres://semel:{PASSWORD}@127.0.0.1:{}/app", free_port());
+    ill(&[&nobody], 5, "cannot be reached", "start the server").await;
+}
+
+#[tokio::test]
+async fn postgres_that_does_not_sync() {
+    let Some(server) = Postgres::start(&["fsync=off", "full_page_writes=off"]).await.unwrap() else { return };
+    let url = server.url();
+    assert_eq!(Folder::new().run(&["migrate", &url]).await.code, 0);
+    ill(&[&url], 1, "fsync is off", "set fsync = on").await;
+    ill(&[&url], 1, "full_page_writes is off", "set full_page_writes = on").await;
+}
+
+#[tokio::test]
+async fn redis_well_and_ill() {
+    let Some(durable) = Redis::start(DURABLE) else { return };
+    healthy(&durable.url()).await;
+    let wrong = format!("redis://nobody:{PASSWORD}@127.0.0.1:{}/0", durable.port);
+    ill(&[&wrong], 5, "user or the password", "the URL, the user's rights").await;
+    for (settings, code, what, fix) in [
+        (&["--save", ""][..], 1, "keeps nothing on disk", "appendfsync always"),
+        (&["--appendonly", "yes", "--appendfsync", "everysec"], 1, "once a second", "appendfsync always"),
+        (
+            &["--maxmemory-policy", "allkeys-lru"],
+            5,
+            "maxmemory-policy is allkeys-lru",
+            "the server's setting",
+        ),
+        (&["--replicaof", "127.0.0.1 1"], 5, "is a replica", "change what is named"),
+        (
+            &["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-evalsha"],
+            5,
+            "may not do",
+            "the user's rights",
+        ),
+    ] {
+        let Some(server) = Redis::start(settings) else { return };
+        ill(&[&server.url()], code, what, fix).await;
+    }
+    let nobody = format!("redis://:{PASSWORD}@127.0.0.1:{}/0", free_port());
+    ill(&[&nobody], 5, "refuses connections", "start the server").await;
+}
+
+#[tokio::test]
+async fn files_and_memory_well_and_ill() {
+    let folder = Folder::new();
+    let url = format!("sqlite:{}", folder.path().join("semel.db").display());
+    ill(&[&url], 5, "does not exist", "change what is named").await;
+    assert!(folder.files().is_empty(), "the doctor made a file");
+    assert_eq!(folder.run(&["migrate", &url]).await.code, 0);
+    healthy(&url).await;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let open = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(folder.path().join("semel.db"), open).unwrap();
+        ill(&[&url], 1, "its mode is 644", "chmod 600").await;
+    }
+    let file = rusqlite::Connection::open(folder.path().join("semel.db")).unwrap();
+    file.execute_batch("PRAGMA user_version = 99").unwrap();
+    drop(file);
+    ill(&[&url], 5, "version 99", "update this program").await;
+    ill(&["memory:"], 1, "a restart forgets every key", "sqlite:PATH").await;
+    let unknown = doctor(&[&format!("nosuch://semel:{PASSWORD}@db/x")]).await;
+    assert_eq!(unknown.code, 3, "{unknown:?}");
+    assert!(unknown.err.contains("STORE_URL: unknown store \"nosuch\""), "{unknown:?}");
+}

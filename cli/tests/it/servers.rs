@@ -1,0 +1,69 @@
+//! Servers of a test's own.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+pub(crate) use semel_testkit::postgres::Server as Postgres;
+
+/// A `redis-server` in a folder of its own. It ends with the test, however that ends.
+pub(crate) struct Redis {
+    pub(crate) port: u16,
+    folder: TempDir,
+    settings: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Redis {
+    /// Makes one that is not running yet; `None`, and a note, where the program is missing.
+    pub(crate) fn make(settings: &[&str]) -> Option<Self> {
+        let there = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
+        if !there {
+            semel_testkit::skip::skip("semel on Redis", "no program redis-server").unwrap();
+            return None;
+        }
+        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        Some(Self { port: free_port(), folder: tempfile::tempdir().unwrap(), settings, child: None })
+    }
+
+    pub(crate) fn start(settings: &[&str]) -> Option<Self> {
+        let mut server = Self::make(settings)?;
+        server.resume();
+        Some(server)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Starts it, and waits until it takes connections.
+    pub(crate) fn resume(&mut self) {
+        let mut command = Command::new("redis-server");
+        command.args(&self.settings).args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
+        command.arg("--dir").arg(self.folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(command.spawn().unwrap());
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < give_up, "redis-server does not start with {:?}", self.settings);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _gone = child.kill();
+            let _gone = child.wait();
+        }
+    }
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What makes a Redis durable.
+pub(crate) const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
