@@ -70,6 +70,17 @@ impl Watched {
     }
 }
 
+impl Watched {
+    /// Has the data nodes and the Sentinel ask for a password each. Nothing here talks to them without afterwards.
+    pub(crate) fn lock(&self, data: &str, watch: &str) {
+        say(&self.sentinel, &["SENTINEL", "SET", "mymaster", "auth-pass", data]);
+        for server in [&self.replica, &self.primary] {
+            say(server, &["CONFIG", "SET", "masterauth", data, "requirepass", data]);
+        }
+        say(&self.sentinel, &["ACL", "SETUSER", "default", "resetpass", &format!(">{watch}")]);
+    }
+}
+
 /// Three primaries, each with as many replicas as asked for: none, or one.
 pub(crate) struct Clustered {
     pub(crate) primaries: Vec<Server>,

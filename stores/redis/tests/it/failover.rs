@@ -270,6 +270,28 @@ fn what_a_failover_forgets_is_said_at_start() {
     });
 }
 
+// The two are often different, and neither belongs into a log.
+#[test]
+fn sentinels_and_data_nodes_have_passwords_of_their_own() {
+    private(async || {
+        let Some(servers) = Watched::start() else { return };
+        servers.lock("data-7319", "watch-7319");
+        let url = |data: &str, watch: &str| {
+            servers.url().replace("://", &format!("://:{data}@")) + "&sentinel_password=" + watch
+        };
+        let store = RedisStore::open(&url("data-7319", "watch-7319")).await.unwrap();
+        let _lease = claimed(&store, 1).await;
+        let builder = RedisStore::builder(&url("data-7319", "wrong")).sentinel_login(None, "watch-7319");
+        assert!(builder.open().await.is_ok(), "the program's word comes before the URL's");
+        for (data, watch) in [("wrong", "watch-7319"), ("data-7319", "wrong"), ("watch-7319", "data-7319")] {
+            let error = RedisStore::open(&url(data, watch)).await.unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Config, "{error}");
+            assert!(error.to_string().contains("refuses the user or the password"), "{error}");
+            assert!(!error.to_string().contains("7319"), "{error}");
+        }
+    });
+}
+
 // A demoted primary that goes on answering is the worst of all: what it takes is lost when it is told.
 #[test]
 fn a_store_leaves_a_primary_that_its_sentinels_have_left() {
