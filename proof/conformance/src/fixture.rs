@@ -36,6 +36,12 @@ pub trait Fixture: Send + Sync + Sized + 'static {
         Times::injected()
     }
 
+    /// Whether [`advance`](Self::advance) moves an injected clock, by any time and at once. Where it waits, laws that
+    /// play with hours leave time out.
+    fn moves_its_clock(&self) -> bool {
+        self.times() == Times::injected()
+    }
+
     /// Whether [`Store::watch`](semel_core::store::Store::watch) wakes within seconds for a change through the
     /// same handle. A store whose watches are [`Watch::never`](semel_core::store::Watch::never) says `false`.
     fn notifies(&self) -> bool {

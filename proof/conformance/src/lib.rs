@@ -1,7 +1,25 @@
 //! The laws every Semel store keeps, as tests for anyone's store.
 //!
-//! A store is right when it passes all of them. Implement [`Fixture`] for it, and let [`laws!`] write one test a
-//! law, named after the law:
+//! A store is right when it passes all of them. There are laws with a name each, that say which mistake they guard
+//! against; [`sequences`], which hold a store against a [`model`] of the contract, call by call; and [`histories`] of
+//! callers at once, with answers that are lost, for which there has to be an order.
+//!
+//! # A store of your own, step by step
+//!
+//! `examples/stranger-store` in Semel's repository is a store that was made so, in a crate of its own.
+//!
+//! 1. **Implement [`Store`](semel_core::store::Store)**, from its documentation. Every method is one atomic step, judged
+//!    by the backend's clock. Let its clock be replaced in tests, or be moved: a law cannot wait seven days.
+//! 2. **Depend on this crate in tests**, `semel-conformance` under `[dev-dependencies]`.
+//! 3. **Say how it is opened**: [`Fixture`], below. Each law opens a store of its own, so where laws share a server, give
+//!    each a table, a prefix or a database of its own.
+//! 4. **Write the tests**, one line: [`laws!`]. They run side by side, under `cargo test` or `cargo nextest`.
+//! 5. **Read what fails.** A law's name is what it demands, and its documentation says why. A sequence comes as small as
+//!    it gets, with the answer that the contract demands instead; a history with the longest order that was found.
+//!    `SEMEL_SEED=n`, as it was printed, repeats the calls.
+//! 6. **Search longer** once all is green: `SEMEL_CASES=5000 cargo test have_an_order`, and `every_sequence`.
+//!
+//! What no law can know is left to you: a crash of the backend, a commit whose acknowledgement is lost, a full disk.
 //!
 //! ```
 //! use std::time::Duration;
@@ -37,7 +55,8 @@
 //!
 //! Each law is also a public function that panics where the law is broken, and says in its documentation which
 //! mistake it guards against. The contract they judge by is that of
-//! [`Store`](semel_core::store::Store). [`LAWS`] lists them, for a table of which laws ran on which store.
+//! [`Store`](semel_core::store::Store). [`LAWS`] lists them; where the environment names a file in `SEMEL_LAWS`, each
+//! law appends to it that it was judged, kept or skipped, and over what, for a table of which laws ran on which store.
 
 #![expect(
     clippy::panic,
@@ -47,17 +66,23 @@
 
 mod fixture;
 mod kit;
+mod report;
+mod seed;
 
 pub mod answers;
 pub mod claim;
+pub mod faulty;
 pub mod fences;
+pub mod histories;
 pub mod lease;
 pub mod lives;
 pub mod mismatch;
+pub mod model;
 pub mod operate;
 pub mod progress;
 pub mod quota;
 pub mod race;
+pub mod sequences;
 pub mod settle;
 pub mod watching;
 
@@ -65,6 +90,9 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use fixture::{Fixture, Times};
+#[doc(hidden)]
+pub use report::Place;
+use report::Word;
 
 /// One law, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -108,7 +136,7 @@ pub fn all<F: Fixture>() -> Vec<Law<F>> {
     laws!(@list [@judges])
 }
 
-/// Runs one law over a store opened for it, where there is one to be had. This is what the tests of [`laws!`] do.
+/// Runs one law over a store opened for it, where there is one to be had.
 ///
 /// # Panics
 ///
@@ -126,11 +154,30 @@ pub fn run<F: Fixture, Fut: Future<Output = ()> + Send>(law: impl FnOnce(F) -> F
     });
 }
 
+/// As [`run`], and says so to whoever makes a table: the tests of [`laws!`].
+#[doc(hidden)]
+pub fn run_at<F: Fixture, Fut: Future<Output = ()> + Send>(place: &Place, law: impl FnOnce(F) -> Fut) {
+    if !F::available() {
+        place.tell(Word::Skipped);
+        return;
+    }
+    place.tell(Word::Judged);
+    run(law);
+    place.tell(Word::Kept);
+}
+
 /// Writes one `#[test]` a law, named after it: `laws!(open = path::to::MyFixture);`
+///
+/// A layer that sends calls again by itself, over a store whose answers are lost, makes two calls of one, and the first
+/// may arrive after the second: [`histories`] of it need not have an order. For such a fixture, and for no store,
+/// `laws!(open = MyFixture, without = histories);`.
 #[macro_export]
 macro_rules! laws {
     (open = $fixture:ty $(,)?) => {
         $crate::laws! { @list [@tests ($fixture)] }
+    };
+    (open = $fixture:ty, without = histories $(,)?) => {
+        $crate::laws! { @list [@tests_without_histories ($fixture)] }
     };
     (@list [$($then:tt)*]) => {
         $crate::laws! { $($then)*
@@ -241,15 +288,30 @@ macro_rules! laws {
             (watching resolution_wakes)
             (watching deletion_wakes)
             (watching every_waiter_is_woken)
+            (sequences every_sequence_is_one_the_model_allows)
+            (histories calls_at_once_have_an_order)
+            (histories calls_whose_answers_are_lost_have_an_order)
         }
     };
     (@tests $fixture:tt $(($theme:ident $name:ident))*) => {
         $($crate::laws! { @test $fixture $theme $name })*
     };
+    (@tests_without_histories $fixture:tt $(($theme:ident $name:ident))*) => {
+        $($crate::laws! { @test_unless_history $fixture $theme $name })*
+    };
+    (@test_unless_history $fixture:tt histories $name:ident) => {};
+    (@test_unless_history $fixture:tt $theme:ident $name:ident) => {
+        $crate::laws! { @test $fixture $theme $name }
+    };
     (@test ($fixture:ty) $theme:ident $name:ident) => {
         #[test]
         fn $name() {
-            $crate::run::<$fixture, _>($crate::$theme::$name);
+            let place = $crate::Place {
+                package: env!("CARGO_PKG_NAME"),
+                module: module_path!(),
+                law: $crate::LawName::new(stringify!($theme), stringify!($name)),
+            };
+            $crate::run_at::<$fixture, _>(&place, $crate::$theme::$name);
         }
     };
     (@names $(($theme:ident $name:ident))*) => {

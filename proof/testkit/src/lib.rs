@@ -4,7 +4,6 @@ pub mod cable;
 #[cfg(feature = "certificates")]
 pub mod certificates;
 pub mod client;
-pub mod faulty;
 pub mod postgres;
 pub mod program;
 pub mod records;
@@ -12,3 +11,5 @@ pub mod running;
 pub mod skip;
 pub mod upstream;
 pub mod wire;
+
+pub use semel_conformance::faulty;

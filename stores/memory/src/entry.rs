@@ -247,7 +247,8 @@ impl Entry {
             changed: self.changed,
             expires: self.expires(),
             status: answer.and_then(|answer| answer.completion.response.as_ref().map(|kept| kept.status)),
-            body_bytes: answer.map_or(0, |answer| answer.weight.body),
+            // A list drops no bodies by the way, and shows the same as who looks at one record.
+            body_bytes: answer.filter(|_| !self.body_is_over(now)).map_or(0, |answer| answer.weight.body),
             progress: self.progress.clone(),
             now,
         }

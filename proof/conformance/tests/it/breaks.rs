@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use semel_conformance::{LAWS, all};
+use semel_conformance::{LAWS, LawName, all};
 
 use crate::broken::Bench;
 
@@ -15,7 +15,7 @@ macro_rules! breaks {
         }
 
         /// Each break, with the laws that must fail and no other.
-        const BREAKS: &[(Break, &[&str])] = &[$((Break::$how, &[$(stringify!($law)),*]),)*];
+        pub(crate) const BREAKS: &[(Break, &[&str])] = &[$((Break::$how, &[$(stringify!($law)),*]),)*];
     };
 }
 
@@ -368,9 +368,15 @@ breaks! {
     SweepsTheRunning => [a_running_record_never_ends],
 }
 
+/// What no law says by itself: whole sequences and histories, which are judged in `searches`.
+fn is_a_search(law: &LawName) -> bool {
+    ["sequences", "histories"].contains(&law.theme)
+}
+
 async fn failing(how: Break) -> BTreeSet<&'static str> {
     let running: Vec<_> = all::<Bench>()
         .into_iter()
+        .filter(|law| !is_a_search(&law.name))
         .map(|law| (law.name.name, tokio::spawn((law.judge)(Bench::new(how)))))
         .collect();
     let mut failing = BTreeSet::new();
@@ -383,7 +389,7 @@ async fn failing(how: Break) -> BTreeSet<&'static str> {
 }
 
 /// Laws are expected to panic here, hundreds of times: each break's difference is what is printed.
-fn quietly<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> T {
     let loud = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let done = work();
@@ -422,7 +428,8 @@ fn a_broken_store_fails_exactly_the_laws_it_breaks() {
 #[test]
 fn each_law_is_broken_by_some_store() {
     let broken: BTreeSet<_> = BREAKS.iter().flat_map(|(_, laws)| laws.iter().copied()).collect();
-    let laws: BTreeSet<_> = LAWS.iter().map(|law| law.name).collect();
-    assert_eq!(laws.len(), LAWS.len(), "two laws of one name");
+    let names: BTreeSet<_> = LAWS.iter().map(|law| law.name).collect();
+    assert_eq!(names.len(), LAWS.len(), "two laws of one name");
+    let laws: BTreeSet<_> = LAWS.iter().filter(|law| !is_a_search(law)).map(|law| law.name).collect();
     assert_eq!(laws, broken);
 }

@@ -4,3 +4,5 @@
 
 mod breaks;
 mod broken;
+mod recorded;
+mod searches;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use semel_core::identity::Secret;
 use semel_core::record::{Completion, Record, RecordId, RecordView, Retention};
 use semel_core::store::{
-    Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Page, Query, ReleaseAs, ReleaseBy,
-    Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Watch,
+    AnyStore, Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Page, Query, ReleaseAs,
+    ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Watch,
 };
 
 /// A step of a store that can be made to fail.
@@ -175,19 +175,24 @@ impl fmt::Debug for Faults {
 
 /// A store that fails as [`Faults`] say.
 #[derive(Clone, Debug)]
-pub struct Faulty<S> {
-    inner: Arc<S>,
+pub struct Faulty {
+    inner: AnyStore,
     faults: Faults,
 }
 
-impl<S: Store> Faulty<S> {
+impl Faulty {
     /// Wraps a store. Without a script nothing fails.
-    pub fn new(inner: S) -> (Self, Faults) {
-        let faults = Faults::default();
-        (Self { inner: Arc::new(inner), faults: faults.clone() }, faults)
+    pub fn new(inner: impl Store) -> (Self, Faults) {
+        Self::over(AnyStore::new(inner))
     }
 
-    async fn step<T, F>(&self, step: Step, call: impl FnOnce(Arc<S>) -> F) -> Result<T, StoreError>
+    /// As [`new`](Self::new), over a store that is behind the common type already.
+    pub fn over(inner: AnyStore) -> (Self, Faults) {
+        let faults = Faults::default();
+        (Self { inner, faults: faults.clone() }, faults)
+    }
+
+    async fn step<T, F>(&self, step: Step, call: impl FnOnce(AnyStore) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
@@ -196,7 +201,7 @@ impl<S: Store> Faulty<S> {
             hook().await;
         }
         // Not applied before it is polled.
-        let call = call(Arc::clone(&self.inner));
+        let call = call(self.inner.clone());
         match fault {
             None => {
                 let answer = call.await;
@@ -229,7 +234,7 @@ fn error(kind: StoreErrorKind) -> StoreError {
     StoreError::new("faulty", kind, "as the script says")
 }
 
-impl<S: Store> Store for Faulty<S> {
+impl Store for Faulty {
     async fn begin(&self, ask: &Begin) -> Result<Begun, StoreError> {
         let ask = ask.clone();
         self.step(Step::Begin, |store| async move { store.begin(&ask).await }).await
