@@ -4,6 +4,7 @@
 
 mod bench;
 mod ci;
+mod laws;
 mod run;
 mod test;
 mod tidy;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Exit, run, usage};
+use crate::{Exit, laws, run, usage};
 
 /// The one set of features for every step: another set would build tokio and hyper again.
 pub(crate) const EVERYTHING: [&str; 2] = ["--workspace", "--all-features"];
@@ -36,7 +36,8 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Exit {
     } else {
         tests.args(["test", "--no-fail-fast", "--all-targets", "--color", run::color()]);
     }
-    tests.args(&selection).env(SKIPS, &skips);
+    let judged = laws::file(root);
+    tests.args(&selection).env(SKIPS, &skips).env(laws::FILE, &judged);
     report.add("tests", run::step_read(&mut tests));
 
     for selection in one_by_one(&selection) {
@@ -51,6 +52,9 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Exit {
     }
 
     report.skips = std::fs::read_to_string(&skips).unwrap_or_default().lines().map(str::to_owned).collect();
+    if let Some(table) = laws::table(root, &judged) {
+        println!("\n{table}");
+    }
     println!("{}", report.text());
     if report.is_fine() { Exit::Fine } else { Exit::Failed }
 }
