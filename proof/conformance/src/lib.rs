@@ -170,7 +170,8 @@ pub fn run_at<F: Fixture, Fut: Future<Output = ()> + Send>(place: &Place, law: i
 ///
 /// A layer that sends calls again by itself, over a store whose answers are lost, makes two calls of one, and the first
 /// may arrive after the second: [`histories`] of it need not have an order. For such a fixture, and for no store,
-/// `laws!(open = MyFixture, without = histories);`.
+/// `laws!(open = MyFixture, without = histories);`. A store with a difference that is known and not mended yet may leave
+/// out `sequences`; the table of laws names it.
 #[macro_export]
 macro_rules! laws {
     (open = $fixture:ty $(,)?) => {
@@ -178,6 +179,9 @@ macro_rules! laws {
     };
     (open = $fixture:ty, without = histories $(,)?) => {
         $crate::laws! { @list [@tests_without_histories ($fixture)] }
+    };
+    (open = $fixture:ty, without = sequences $(,)?) => {
+        $crate::laws! { @list [@tests_without_sequences ($fixture)] }
     };
     (@list [$($then:tt)*]) => {
         $crate::laws! { $($then)*
@@ -298,6 +302,13 @@ macro_rules! laws {
     };
     (@tests_without_histories $fixture:tt $(($theme:ident $name:ident))*) => {
         $($crate::laws! { @test_unless_history $fixture $theme $name })*
+    };
+    (@tests_without_sequences $fixture:tt $(($theme:ident $name:ident))*) => {
+        $($crate::laws! { @test_unless_sequence $fixture $theme $name })*
+    };
+    (@test_unless_sequence $fixture:tt sequences $name:ident) => {};
+    (@test_unless_sequence $fixture:tt $theme:ident $name:ident) => {
+        $crate::laws! { @test $fixture $theme $name }
     };
     (@test_unless_history $fixture:tt histories $name:ident) => {};
     (@test_unless_history $fixture:tt $theme:ident $name:ident) => {
