@@ -22,6 +22,7 @@
 //! | store | a duplicate |
 //! |---|---|
 //! | durable ([`sqlite`](#sqlite)), recovery *hold* (the default) | never runs beside the original. A run that ended without an answer (crash, reset, time-out, panic) is *unknown*, and is not repeated until somebody [resolves](Idempotency::resolve) it |
+//! | [`postgres`](#postgres), the handler writing through its `Tx` | does nothing: one commit, after any crash |
 //! | durable, recovery *takeover* | is repeated once the lease of the original is over, and may overlap one that lost its lease |
 //! | [`memory`](#memory) | as above while the process lives; after a restart it runs again |
 //!
@@ -108,6 +109,28 @@
 //! for finding in idempotency.store().examine().await? {
 //!     println!("{}: {}", finding.severity.as_str(), finding.what);
 //! }
+//! # Ok(()) }
+//! ```
+//!
+//! A handler can write through the very transaction in which its record is completed: `Tx<Postgres>`. Its writes and its
+//! answer are one commit, so a duplicate can do nothing, after any crash.
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "postgres", feature = "axum"))]
+//! # async fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! use axum::{Router, routing::post};
+//! use semel::{Idempotency, IdempotencyLayer, Postgres, PostgresStore, Tx};
+//!
+//! async fn pay(mut tx: Tx<Postgres>) -> &'static str {
+//!     // sqlx::query("INSERT INTO ledger …").execute(&mut *tx).await …
+//!     "paid"
+//! }
+//!
+//! let pool = sqlx::PgPool::connect("postgres://app@db.example/app").await?;
+//! let store = PostgresStore::open("postgres://app@db.example/app").await?;
+//! let transactions = store.transactions(pool).open().await?;
+//! let idempotency = Idempotency::builder(store).require_key().transactional(transactions).build()?;
+//! let app: Router = Router::new().route("/payments", post(pay)).layer(IdempotencyLayer::new(idempotency));
 //! # Ok(()) }
 //! ```
 //!
@@ -217,11 +240,11 @@
 pub use semel_core::{engine, fingerprint, identity, key, observe, policy, problem, record, scope, store};
 pub use semel_tower::{
     Address, Body, BuildError, Builder, Idempotency, IdempotencyLayer, IdempotencyService, Idempotent,
-    OneCommit, OneCommitService, Peer, Rebuild, ResponseFuture, Undrained, Whole,
+    OneCommit, OneCommitService, Peer, Rebuild, ResponseFuture, Tx, Undrained, Whole,
 };
 
 #[cfg(feature = "axum")]
-pub use semel_tower::{NotGuarded, Run};
+pub use semel_tower::{NoTransaction, NotGuarded, Run};
 
 #[cfg(feature = "memory")]
 pub use semel_store_memory::MemoryStore;
@@ -230,7 +253,9 @@ pub use semel_store_memory::MemoryStore;
 pub use semel_store_sqlite::{Effects, SqliteStore};
 
 #[cfg(feature = "postgres")]
-pub use semel_store_postgres::PostgresStore;
+pub use semel_store_postgres as postgres;
+#[cfg(feature = "postgres")]
+pub use semel_store_postgres::{Postgres, PostgresStore};
 
 #[cfg(feature = "redis")]
 pub use semel_store_redis::RedisStore;

@@ -23,6 +23,7 @@ const CRATES: &[(&str, u8)] = &[
     ("semel-e2e", EXAMPLE),
     ("semel-bench", EXAMPLE),
     ("semel-example-axum-hello", EXAMPLE),
+    ("semel-example-axum-payments", EXAMPLE),
     ("semel-example-reconcile", EXAMPLE),
     ("xtask", 10),
 ];

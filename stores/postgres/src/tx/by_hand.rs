@@ -29,8 +29,6 @@ pub(super) const SAVEPOINT: &str = "semel_run";
 /// 4. `COMMIT`. An error with severity `ERROR` of a class other than 08, 53, 57 and 58 says that it was rolled back; every
 ///    other end of it says nothing.
 /// 5. [`wake`](Self::wake) those who wait in this process.
-///
-/// `examples/tokio-postgres` does so.
 #[derive(Clone)]
 pub struct ByHand {
     origin: RecordId,
