@@ -12,4 +12,5 @@ pub mod policy;
 pub mod problem;
 pub mod record;
 pub mod scope;
+pub mod steps;
 pub mod store;

@@ -182,10 +182,16 @@ async fn run_claim(
         claiming = match decision {
             Decision::Run(running) => {
                 let place = unheard.heard();
-                let ticket = Ticket::new(idempotency.clone(), running, place, asked_at);
+                let mut ticket = Ticket::new(idempotency.clone(), running, place, asked_at);
+                if idempotency.remake().is_some() {
+                    ticket.remember(parts);
+                }
                 return Claimed::Run(Box::new(ticket), body);
             }
             Decision::Replay(replay) => return answer(idempotency.replay(*replay, &id)),
+            Decision::Rederive(rederiving) => {
+                return answer(idempotency.rederive(*rederiving, Some(parts.clone()), &id).await);
+            }
             Decision::Reject(rejection) => return answer(idempotency.reject(rejection, Some(&id))),
             Decision::AskAgain(claiming) => *claiming,
             Decision::Wait(waiting) => match waited.wait(idempotency, *waiting).await {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, Response};
+use http_body::Body as HttpBody;
 use semel_core::observe::{Event, Observer, Observers};
 use semel_core::policy::{Policy, PolicyBuilder, PolicyError};
 use semel_core::problem::Problem;
@@ -16,6 +19,7 @@ use semel_core::store::{
 use uuid::Uuid;
 
 use crate::address::Address;
+use crate::again::{self, BoxError, Remake};
 use crate::body::Whole;
 use crate::budget::{Budget, Limits};
 use crate::heartbeat::{self, Heart};
@@ -68,11 +72,12 @@ struct Route {
     /// What runs usually take, in microseconds: a moving average, 0 before the first.
     typical: AtomicU64,
     transactions: Option<Arc<dyn Transactions>>,
+    remake: Option<Arc<Remake>>,
 }
 
 impl Route {
     fn new(policy: Policy, transactions: Option<Arc<dyn Transactions>>) -> Arc<Self> {
-        Arc::new(Self { policy, typical: AtomicU64::new(0), transactions })
+        Arc::new(Self { policy, typical: AtomicU64::new(0), transactions, remake: None })
     }
 }
 
@@ -124,6 +129,47 @@ impl Idempotency {
 
     pub(crate) fn transactions(&self) -> Option<&Arc<dyn Transactions>> {
         self.route.transactions.as_ref()
+    }
+
+    /// The same route, with what makes an answer again that was kept by a reference
+    /// ([`Override::reference`](semel_core::engine::Override::reference)). It gets the reference and the retry's head, and
+    /// may take as long as `capture_for`. Its answer goes out with `Idempotency-Replayed: true`.
+    ///
+    /// If it fails, panics, takes too long, or answers what the route would not keep (a 503, a 401), the client is told
+    /// 503 `replay-unavailable` and to ask again with the same key; the record stays as it is. It has to make an answer
+    /// without effects: it may be called for every retry, and for several at once. A handle made from this one by
+    /// [`route`](Self::route) does not have it: another route's answers are made otherwise.
+    ///
+    /// ```
+    /// # fn demo(idempotency: semel_driver::Idempotency) {
+    /// use http::{Response, request::Parts};
+    /// use bytes::Bytes;
+    ///
+    /// let idempotency = idempotency.on_replay(async |order: Bytes, _: Parts| {
+    ///     let body = format!("order {}", str::from_utf8(&order)?);
+    ///     Ok::<_, std::str::Utf8Error>(Response::new(body))
+    /// });
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_replay<F, Fut, B, E>(&self, make: F) -> Self
+    where
+        F: Fn(Bytes, Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response<B>, E>> + Send + 'static,
+        B: HttpBody + Send + 'static,
+        E: Into<BoxError> + Send + 'static,
+    {
+        let route = Route {
+            policy: self.route.policy.clone(),
+            typical: AtomicU64::new(self.route.typical.load(Ordering::Relaxed)),
+            transactions: self.route.transactions.clone(),
+            remake: Some(again::erase(make)),
+        };
+        Self { shared: Arc::clone(&self.shared), route: Arc::new(route) }
+    }
+
+    pub(crate) fn remake(&self) -> Option<&Arc<Remake>> {
+        self.route.remake.as_ref()
     }
 
     /// The rules of this route.

@@ -5,6 +5,7 @@
 //! about a status or a state is made in this crate.
 
 mod address;
+mod again;
 mod body;
 mod budget;
 mod capture;
@@ -15,6 +16,7 @@ mod idempotency;
 mod persist;
 mod read;
 mod runtime;
+mod steps;
 mod sweep;
 #[cfg(feature = "test")]
 mod test;
@@ -23,12 +25,14 @@ mod wait;
 mod whole;
 
 pub use address::Address;
+pub use again::BoxError;
 pub use body::{Body, Whole};
 pub use budget::Peer;
 pub use claim::{Admitted, Claimed, Guarded};
 pub use client::{Attended, Awaited, Client};
 pub use idempotency::{BuildError, Builder, Idempotency, Undrained};
 pub use runtime::{BoxFuture, Runtime, TokioRuntime};
+pub use steps::{NoSteps, StepError, Steps, StepsError};
 #[cfg(feature = "test")]
 pub use test::{TestClock, Tested};
 pub use ticket::{Idempotent, Panicked, Responded, Ticket};

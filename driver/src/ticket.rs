@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderMap, Response};
 use http_body::Body as HttpBody;
-use semel_core::engine::{Dispatch, End, Failure, FailureKind, Head, Next, Reply, Running, Settling};
+use semel_core::engine::{
+    Dispatch, End, Failure, FailureKind, Head, Next, Rederiving, Reply, Running, Settling,
+};
 use semel_core::key::Key;
 use semel_core::observe::Event;
 use semel_core::record::{Fence, Retention};
@@ -25,6 +28,7 @@ use crate::capture::capture;
 use crate::client::Client;
 use crate::idempotency::Idempotency;
 use crate::persist::Came;
+use crate::steps::{self, Slot};
 
 /// A request extension for the handler: which run this is.
 #[derive(Clone, Debug)]
@@ -54,6 +58,9 @@ pub struct Ticket {
     overran: bool,
     settled: bool,
     transacts: Option<Transacts>,
+    /// The request's head, in case its answer has to be made again.
+    head: Option<Box<Parts>>,
+    steps: Option<Arc<Slot>>,
 }
 
 /// A run in a transaction.
@@ -95,7 +102,14 @@ impl Ticket {
             overran: false,
             settled: false,
             transacts,
+            head: None,
+            steps: None,
         }
+    }
+
+    /// Somebody else may settle the record meanwhile, with an answer that is to be made again.
+    pub(crate) fn remember(&mut self, parts: &Parts) {
+        self.head = Some(Box::new(parts.clone()));
     }
 
     /// Prepares the request for the handler: key, attempt and fence as fields and as an [`Idempotent`]
@@ -114,6 +128,11 @@ impl Ticket {
             running.prepare(&mut parts.headers);
             let (key, attempt, fence) = (running.key().clone(), running.attempt(), running.fence());
             parts.extensions.insert(Idempotent { key, attempt, fence });
+            if let Some(walk) = running.walk() {
+                let slot = Slot::new(self.idempotency.clone(), self.lease, walk);
+                parts.extensions.insert(steps::Place(Arc::clone(&slot)));
+                self.steps = Some(slot);
+            }
         }
         self.dispatched = true;
     }
@@ -177,6 +196,7 @@ impl Ticket {
     /// As [`respond`](Self::respond), for who can call the handler again.
     pub async fn respond_or_again<B: HttpBody>(mut self: Box<Self>, response: Response<B>) -> Responded<B> {
         let (mut parts, body) = response.into_parts();
+        self.end_steps().await;
         let Some(running) = self.running.take() else {
             return Responded::Answer(Response::from_parts(parts, Body::passed(body)));
         };
@@ -209,6 +229,7 @@ impl Ticket {
                 Response::from_parts(parts, body)
             }
             Reply::Replay(replay) => self.idempotency.replay(replay, &self.lease.id).map(Body::whole),
+            Reply::Rederive(rederiving) => self.rederive(*rederiving).await.map(Body::whole),
             Reply::Reject(rejection) => {
                 self.idempotency.reject(rejection, Some(&self.lease.id)).map(Body::whole)
             }
@@ -217,6 +238,7 @@ impl Ticket {
 
     /// Settles a run that ended without an answer, and gives the answer for its client.
     pub async fn fail(mut self: Box<Self>, failure: Failure) -> Response<Whole> {
+        self.end_steps().await;
         let Some(running) = self.running.take() else {
             return Response::new(Whole::default());
         };
@@ -229,6 +251,7 @@ impl Ticket {
         match told {
             Reply::Reject(rejection) => self.idempotency.reject(rejection, Some(&id)),
             Reply::Replay(replay) => self.idempotency.replay(replay, &id),
+            Reply::Rederive(rederiving) => self.rederive(*rederiving).await,
             Reply::Live(live) => {
                 let mut headers = HeaderMap::new();
                 live.mark(&mut headers);
@@ -238,6 +261,28 @@ impl Ticket {
                 response
             }
         }
+    }
+
+    /// Tells the engine what the run's steps came to, and whoever looks at the record why they could not go on.
+    async fn end_steps(&mut self) {
+        let Some(running) = &mut self.running else { return };
+        if let Some(steps) = self.steps.take() {
+            running.walked(steps.close());
+        }
+        let Some(trouble) = running.trouble() else { return };
+        let (id, attempt) = (self.lease.id, self.attempt);
+        tracing::error!(record = %id, attempt, %trouble, "the steps of this program are not those of the record");
+        if let Some(note) = running.trouble_note() {
+            let tries = self.idempotency.claim_tries();
+            let store = self.idempotency.store();
+            // The trouble is in the log, and the next attempt meets it again.
+            drop(self.idempotency.asking("note", tries, || store.note(self.lease, &note)).await);
+        }
+    }
+
+    async fn rederive(&mut self, rederiving: Rederiving) -> Response<Whole> {
+        let head = self.head.take().map(|head| *head);
+        self.idempotency.rederive(rederiving, head, &self.lease.id).await
     }
 
     async fn settle(&mut self, settling: Settling) -> Came {

@@ -17,6 +17,7 @@ use semel_core::policy::{OnStoreFailure, Requirement};
 use semel_core::record::{RecordId, Recovery};
 use semel_core::store::{Acquired, AnyStore, Ended, Settled, Transact, Transacted};
 
+use crate::again::BoxError;
 use crate::body::Whole;
 use crate::claim::{Admitted, Guarded, Read};
 use crate::idempotency::{BuildError, Builder, Idempotency};
@@ -44,7 +45,9 @@ impl<S: Transact> OneCommit<S> {
     /// The rules contradict each other or the store. They may not make the key optional again: there is no way to run a
     /// request without one. Nor may they run requests while the store fails, which is where they run.
     pub fn build(store: Arc<S>, rules: impl FnOnce(Builder) -> Builder) -> Result<Self, BuildError> {
-        let builder = Idempotency::builder_any(AnyStore::shared(Arc::clone(&store))).require_key().recovery(Recovery::Takeover);
+        let builder = Idempotency::builder_any(AnyStore::shared(Arc::clone(&store)))
+            .require_key()
+            .recovery(Recovery::Takeover);
         let idempotency = rules(builder).build()?;
         let policy = idempotency.policy();
         if policy.requirement == Requirement::Optional {
@@ -57,7 +60,24 @@ impl<S: Transact> OneCommit<S> {
                 "`fail_open` runs requests while the store fails, but they run inside the store: leave it out",
             ));
         }
+        if policy.steps {
+            return Err(BuildError::OneCommit(
+                "`steps` are calls over a network, but a run in one commit holds up the store: leave `steps` out",
+            ));
+        }
         Ok(Self { idempotency, store })
+    }
+
+    /// The same, with what makes an answer again that was kept by a reference: see [`Idempotency::on_replay`].
+    #[must_use]
+    pub fn on_replay<F, Fut, B, E>(self, make: F) -> Self
+    where
+        F: Fn(Bytes, Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response<B>, E>> + Send + 'static,
+        B: HttpBody + Send + 'static,
+        E: Into<BoxError> + Send + 'static,
+    {
+        Self { idempotency: self.idempotency.on_replay(make), store: self.store }
     }
 
     /// The handle, to make layers for other routes over the same store.
@@ -138,6 +158,9 @@ impl<S: Transact> OneCommit<S> {
             let (parts, body) = &*request;
             match claiming.answer(begun, this.store().secret(), parts, body, this.typical()) {
                 Decision::Replay(replay) => return this.replay(*replay, &id),
+                Decision::Rederive(rederiving) => {
+                    return this.rederive(*rederiving, Some(parts.clone()), &id).await;
+                }
                 Decision::Reject(rejection) => return this.reject(rejection, Some(&id)),
                 Decision::AskAgain(again) => claiming = again,
                 Decision::Wait(waiting) => match waited.wait(this, *waiting).await {
@@ -163,6 +186,8 @@ impl<S: Transact> OneCommit<S> {
                 response.map(Whole::new)
             }
             Reply::Replay(replay) => self.idempotency.replay(replay, id),
+            // Only whoever was overtaken is answered so, and nobody is in one commit.
+            Reply::Rederive(rederiving) => self.idempotency.reject(rederiving.unregistered(), Some(id)),
             Reply::Reject(rejection) => self.idempotency.reject(rejection, Some(id)),
         }
     }

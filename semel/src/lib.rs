@@ -237,10 +237,13 @@
 //! [`Keep`](policy::Keep) which answers are kept, and [`problem`] what clients are told. Where to put the layer among
 //! others is said [at the layer's crate](semel_tower#where-to-put-it).
 
-pub use semel_core::{engine, fingerprint, identity, key, observe, policy, problem, record, scope, store};
+pub use semel_core::{
+    engine, fingerprint, identity, key, observe, policy, problem, record, scope, steps, store,
+};
 pub use semel_tower::{
-    Address, Body, BuildError, Builder, Idempotency, IdempotencyLayer, IdempotencyService, Idempotent,
-    OneCommit, OneCommitService, Peer, Rebuild, ResponseFuture, Tx, Undrained, Whole,
+    Address, Body, BoxError, BuildError, Builder, Idempotency, IdempotencyLayer, IdempotencyService,
+    Idempotent, NoSteps, OneCommit, OneCommitService, Peer, Rebuild, ResponseFuture, StepError, Steps,
+    StepsError, Tx, Undrained, Whole,
 };
 
 #[cfg(feature = "axum")]

@@ -21,7 +21,9 @@ pub(crate) use keys::{DeleteArgs, KeysArgs, KeysCommand, ListArgs, ResolveArgs, 
 #[cfg(feature = "layers")]
 pub(crate) use layers::{GuardArg, LayerArgs, SealArgs};
 pub(crate) use migrate::MigrateArgs;
-pub(crate) use proxy::{FingerprintArg, ForwardedArg, HostArg, KeyFormatArg, LogFormat, ProxyArgs, ScopeArg};
+pub(crate) use proxy::{
+    AnswersArg, FingerprintArg, ForwardedArg, HostArg, KeyFormatArg, LogFormat, ProxyArgs, ScopeArg,
+};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())

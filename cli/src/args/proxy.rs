@@ -198,6 +198,19 @@ pub(crate) struct ProxyArgs {
     )]
     pub(crate) keep: Keep,
 
+    /// What is kept of them: stored (a retry gets the same answer) or tombstone (it is told that it was done)
+    ///
+    /// tombstone: for answers with secrets in them. Status and Location are kept, no other field and no body; a retry gets
+    /// 409 replay-unavailable. Records made under the other setting are replayed as they were made.
+    #[arg(
+        long,
+        env = "SEMEL_KEEP_ANSWERS",
+        default_value = "stored",
+        value_name = "WHAT",
+        help_heading = "Answers"
+    )]
+    pub(crate) keep_answers: AnswersArg,
+
     /// How long a kept body can be replayed
     #[arg(long, env = "SEMEL_KEEP_BODIES", default_value = "24h", value_name = "TIME", value_parser = duration, help_heading = "Answers")]
     pub(crate) keep_bodies: Duration,
@@ -312,6 +325,14 @@ impl std::str::FromStr for ScopeArg {
             _ => Err(advice()),
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AnswersArg {
+    /// Status, fields and body
+    Stored,
+    /// That there was one, and where its result is
+    Tombstone,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use semel_core::record::{RecordView, Recovery, State, Timestamp};
+use semel_core::record::{RecordView, Recovery, State, Timestamp, codec};
+use semel_core::steps::{Progress, StepRecord};
 use serde::Serialize;
 
 use crate::units::{show_duration, show_instant, show_size};
@@ -29,11 +30,42 @@ pub(super) struct Document {
     lease_until: Option<String>,
     expires: Option<String>,
     fingerprint_settings: String,
+    /// Of an unfinished run, in their order; results are not shown.
+    steps: Vec<StepDocument>,
+    /// Why the last attempt could not go on with them.
+    steps_trouble: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct StepDocument {
+    name: String,
+    state: &'static str,
+    attempt: u32,
+    result_bytes: usize,
+}
+
+/// What its steps recorded. Sealed ones, and those of a newer version, are not read: that is said instead.
+fn progress(view: &RecordView) -> Progress {
+    let Some(recorded) = &view.progress else { return Progress::default() };
+    codec::decode_progress(recorded).unwrap_or_else(|error| {
+        let mut unread = Progress::default();
+        unread.trouble = Some(format!("{} bytes that cannot be read here: {error}", recorded.len()));
+        unread
+    })
 }
 
 impl From<&RecordView> for Document {
     fn from(view: &RecordView) -> Self {
+        let progress = progress(view);
+        let document = |step: &StepRecord| StepDocument {
+            name: step.name.to_string(),
+            state: step.state.as_str(),
+            attempt: step.attempt,
+            result_bytes: step.result.len(),
+        };
         Self {
+            steps: progress.steps.iter().map(document).collect(),
+            steps_trouble: progress.trouble,
             id: view.id.to_string(),
             state: view.state.as_str(),
             stale: view.is_stale(),
@@ -155,6 +187,15 @@ pub(super) fn page(view: &RecordView) -> String {
     if let Some(until) = view.lease_until {
         lines.push(("lease until", ahead(until)));
     }
+    let progress = progress(view);
+    for (nth, step) in progress.steps.iter().enumerate() {
+        let heading = if nth == 0 { "steps" } else { "" };
+        let attempt = step.attempt;
+        lines.push((heading, format!("{} {} (run {attempt}): {}", nth + 1, step.state.as_str(), step.name)));
+    }
+    if let Some(trouble) = progress.trouble {
+        lines.push(("step trouble", trouble));
+    }
     lines.push(("ends", view.expires.map_or_else(|| "never by time".to_owned(), ahead)));
     let lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect();
     lines.concat()
@@ -174,6 +215,9 @@ pub(super) fn retry_gets(view: &RecordView) -> String {
             }
             None => "409 replay-unavailable: it was done, and there is no answer to send".to_owned(),
         },
+        (State::Released, _) if view.progress.is_some() => {
+            "a run of its own, which goes on after the last step that is done".to_owned()
+        }
         (State::Released, _) => "a run of its own: nothing was done".to_owned(),
         (State::Unknown, _) => "409 outcome-unknown until it is settled: `semel keys resolve`".to_owned(),
     }

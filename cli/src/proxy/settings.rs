@@ -3,12 +3,14 @@
 use http::StatusCode;
 use semel_core::fingerprint::{BodyMode, FingerprintSettings, HostMode};
 use semel_core::key::KeyFormat;
-use semel_core::policy::{HeaderRules, PolicyBuilder};
+use semel_core::policy::{Answers, HeaderRules, PolicyBuilder};
 use semel_core::record::Retention;
 use semel_core::scope::Scope;
 use semel_gateway::{ForwardedPolicy, GatewayConfig, HostPolicy, UpstreamUrl};
 
-use crate::args::{AdminAddress, FingerprintArg, ForwardedArg, HostArg, KeyFormatArg, ProxyArgs, ScopeArg};
+use crate::args::{
+    AdminAddress, AnswersArg, FingerprintArg, ForwardedArg, HostArg, KeyFormatArg, ProxyArgs, ScopeArg,
+};
 use crate::exit::Fault;
 use crate::units::show_duration;
 use crate::upstream;
@@ -25,6 +27,7 @@ pub(super) fn policy(args: &ProxyArgs, url: &UpstreamUrl) -> Result<PolicyBuilde
         .scope(scope(&args.scope))
         .fingerprint(fingerprint(args))
         .keep(args.keep.clone())
+        .answers(answers(args.keep_answers))
         .recovery(args.recovery)
         .lease(args.lease)
         .max_run(args.max_run)
@@ -78,6 +81,13 @@ pub(super) fn gateway(args: &ProxyArgs, url: UpstreamUrl) -> GatewayConfig {
     config
 }
 
+fn answers(answers: AnswersArg) -> Answers {
+    match answers {
+        AnswersArg::Stored => Answers::Stored,
+        AnswersArg::Tombstone => Answers::Tombstone,
+    }
+}
+
 fn key_format(format: KeyFormatArg) -> KeyFormat {
     match format {
         KeyFormatArg::Any => KeyFormat::Any,
@@ -116,6 +126,7 @@ pub(super) fn as_flags(text: &str) -> String {
     let renamed = |setting: &str| match setting {
         "retention.body" => "--keep-bodies".to_owned(),
         "retention.record" => "--keep-records".to_owned(),
+        "answers" => "--keep-answers".to_owned(),
         other => format!("--{}", other.replace('_', "-")),
     };
     let mut parts = text.split('`');

@@ -118,6 +118,45 @@ async fn cookies_are_replayed_only_where_somebody_said_so() {
     assert_eq!(upstream.count(), 2);
 }
 
+/// Answers with secrets in them are not for a store; what was stored before the flag came is replayed all the same.
+#[tokio::test]
+async fn a_tombstone_keeps_no_answer_and_leaves_older_records_alone() {
+    let upstream = Upstream::start(|_| {
+        let made =
+            "HTTP/1.1 201 Created\r\nLocation: /orders/7\r\nX-Token: s3cret\r\nContent-Length: 2\r\n\r\nok";
+        Act::Answer(made.into())
+    })
+    .await
+    .unwrap();
+    let folder = Folder::new();
+    let proxy = Proxy::start(&folder, &upstream.url(), &[]).await;
+    assert_eq!(proxy.ask(order("old", "", "{}")).await.status(), 201);
+    drop(proxy);
+    let proxy = Proxy::start(&folder, &upstream.url(), &["--keep-answers", "tombstone"]).await;
+    assert_eq!(proxy.ask(order("old", "", "{}")).await.one("x-token"), Some("s3cret"));
+    assert_eq!(proxy.ask(order("new", "", "{}")).await.one("x-token"), Some("s3cret"));
+    let retry = proxy.ask(order("new", "", "{}")).await;
+    assert_eq!((code(&retry), retry.one("location")), ("replay-unavailable".to_owned(), Some("/orders/7")));
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
+async fn a_tombstone_with_cookies_to_keep_is_refused_by_both_flags() {
+    let folder = Folder::new();
+    let ended = folder
+        .run(&[
+            "proxy",
+            "--upstream",
+            "http://127.0.0.1:9",
+            "--keep-answers",
+            "tombstone",
+            "--keep-set-cookie",
+        ])
+        .await;
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.err.contains("--keep-answers") && ended.err.contains("--keep-set-cookie"), "{}", ended.err);
+}
+
 #[tokio::test]
 async fn limits_and_rules_reach_the_engine() {
     let upstream = Upstream::start(|request| {

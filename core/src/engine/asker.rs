@@ -7,11 +7,12 @@ use http::header::{ACCEPT, ORIGIN, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use uuid::Uuid;
 
+use super::rederive::{Rederiving, Shown};
 use crate::key::Key;
 use crate::policy::Policy;
 use crate::policy::keep::Outcome;
 use crate::problem::{Code, Problem};
-use crate::record::{Record, Recovery, StoredBody};
+use crate::record::{Record, Recovery, StoredBody, StoredResponse};
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
@@ -91,30 +92,44 @@ impl Asker {
         self.reject(Problem::outcome_unknown(recovery).with_status(status))
     }
 
-    /// The stored answer, or why there is none to show.
-    pub(super) fn replay(&self, record: &Record) -> Result<Replay, Rejection> {
-        let Some(response) = &record.completion.response else {
-            return Err(self.reject_code(Code::ReplayUnavailable));
-        };
-        let StoredBody::Kept(body) = &response.body else {
-            let mut problem = Problem::new(Code::ReplayUnavailable);
-            if let Some(location) = response.headers.get(http::header::LOCATION) {
-                problem = problem.with_location(location.clone());
-            }
-            return Err(self.reject(problem));
-        };
+    /// The stored answer, what to make it again from, or that there is none to show. The record says which, not the
+    /// route's present rules.
+    pub(super) fn replay(&self, record: &Record) -> Shown {
         let age = record.view.now.since(record.view.changed);
+        let completion = &record.completion;
+        let (response, body) = match &completion.response {
+            Some(response @ StoredResponse { body: StoredBody::Kept(body), .. }) => (response, body),
+            other => {
+                let location =
+                    other.as_ref().and_then(|response| response.headers.get(http::header::LOCATION)).cloned();
+                return match &completion.reference {
+                    Some(reference) => {
+                        Shown::Rederive(Rederiving::new(self.clone(), reference.clone(), location, age))
+                    }
+                    None => Shown::Reject(self.replay_unavailable(location)),
+                };
+            }
+        };
         let mut headers = self.policy.headers.replay(response, self.origin.as_ref(), age);
         if let Some(trailers) = &response.trailers {
             announce(trailers, &mut headers);
         }
         self.decorate(&mut headers);
-        Ok(Replay {
+        Shown::Replay(Replay {
             status: response.status,
             headers,
             body: body.clone(),
             trailers: response.trailers.clone(),
             age,
+        })
+    }
+
+    /// It was done, and there is no answer to send.
+    pub(super) fn replay_unavailable(&self, location: Option<HeaderValue>) -> Rejection {
+        let problem = Problem::new(Code::ReplayUnavailable);
+        self.reject(match location {
+            Some(location) => problem.with_location(location),
+            None => problem,
         })
     }
 

@@ -7,6 +7,7 @@ use http::request::Parts;
 
 use super::admit::request_head;
 use super::asker::{Asker, Rejection, Replay};
+use super::rederive::{Rederiving, Shown};
 use super::run::Running;
 use crate::fingerprint::FingerprintSettings;
 use crate::identity::Secret;
@@ -42,6 +43,8 @@ pub enum Decision {
     Run(Running),
     /// It was done before: send this.
     Replay(Box<Replay>),
+    /// It was done before, and the application can make its answer again.
+    Rederive(Box<Rederiving>),
     /// Refused.
     Reject(Rejection),
     /// Somebody else runs it: wait for a change, then ask again.
@@ -88,8 +91,9 @@ impl Claiming {
         match begun {
             Begun::Acquired(acquired) => Decision::Run(self.acquired(acquired)),
             Begun::Settled(record) => match self.asker.replay(&record) {
-                Ok(replay) => Decision::Replay(Box::new(replay)),
-                Err(rejection) => Decision::Reject(rejection),
+                Shown::Replay(replay) => Decision::Replay(Box::new(replay)),
+                Shown::Rederive(rederiving) => Decision::Rederive(Box::new(rederiving)),
+                Shown::Reject(rejection) => Decision::Reject(rejection),
             },
             Begun::Differs(differs) => self.differs(&differs, secret, parts, body),
             Begun::Held { remaining } => self.held(remaining, &parts.headers, typical),

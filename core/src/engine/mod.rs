@@ -3,7 +3,7 @@
 //! ```text
 //! admit(request)            → Bypass | Reject | Buffer
 //! Buffering::finish(body)   → Claiming
-//! Claiming::answer(begun)   → Run | Replay | Reject | Wait | AskAgain
+//! Claiming::answer(begun)   → Run | Replay | Rederive | Reject | Wait | AskAgain
 //! Running::respond(head)    → Capturing | Settling        Running::fail(failure) → Settling
 //! Capturing::end(end)       → Settling
 //! Settling::answer(settled) → Reply                      Settling::committed(committed) → Reply | Look
@@ -15,6 +15,7 @@
 mod admit;
 mod asker;
 mod claim;
+mod rederive;
 mod run;
 mod settle;
 mod transact;
@@ -22,6 +23,7 @@ mod transact;
 pub use admit::{Admission, Buffering, Bypass, admit};
 pub use asker::{Rejection, Replay};
 pub use claim::{Claiming, Decision, Unclaimed, Waiting};
+pub use rederive::Rederiving;
 pub use run::{Capturing, Dispatch, End, Failure, FailureKind, Head, Next, Override, Running};
 pub use settle::{Live, Overtaken, Persisted, Reply, Settling, Step};
 pub use transact::{Found, Looking};

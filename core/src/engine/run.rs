@@ -13,11 +13,13 @@ use super::settle::{Settling, Then};
 use super::transact::{self, Again, Transacting};
 use crate::key::Key;
 use crate::policy::keep::{Class, Keep, Outcome};
-use crate::policy::{HeaderRules, Policy};
+use crate::policy::{Answers, HeaderRules, Policy};
 use crate::problem::Code;
 use crate::record::{
-    Completion, Fence, Fingerprint, NotKept, PrincipalTag, Recovery, Retention, StoredBody, StoredResponse,
+    Fence, Fingerprint, NotKept, PrincipalTag, Recovery, Reference, Retention, StoredBody, StoredResponse,
+    codec,
 };
+use crate::steps::{Trouble, Walk, Walked};
 use crate::store::{Acquired, Begin, Lease, LeaseRef, Writes};
 
 /// A claimed request whose handler is running, or about to.
@@ -33,6 +35,8 @@ pub struct Running {
     attempt: u32,
     progress: Option<Bytes>,
     pub(super) transacting: Option<Transacting>,
+    /// Apart, because a run goes through every state of the engine.
+    walked: Option<Box<Walked>>,
 }
 
 /// Whether a request may have reached whoever was to run it.
@@ -102,6 +106,8 @@ pub struct Override {
     outcome: Option<Outcome>,
     keep: Option<Keep>,
     retention: Option<Retention>,
+    answers: Option<Answers>,
+    reference: Option<Reference>,
     body_dropped: bool,
     forget: bool,
     conflict: bool,
@@ -142,6 +148,20 @@ impl Override {
     /// Keeps this record for another time than the route's.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = Some(retention);
+        self
+    }
+
+    /// Keeps this answer in another way than the route's.
+    pub fn answers(mut self, answers: Answers) -> Self {
+        self.answers = Some(answers);
+        self
+    }
+
+    /// Keeps this answer by a reference, whatever the route's way: a retry gets what the application's `on_replay`
+    /// makes of it. Together with [`answers`](Self::answers)`(`[`Answers::Stored`]`)` the answer is stored as well, and
+    /// made again only once its body's life is over.
+    pub fn reference(mut self, reference: Reference) -> Self {
+        self.reference = Some(reference);
         self
     }
 
@@ -191,13 +211,22 @@ impl Running {
             attempt: acquired.attempt,
             progress: acquired.progress,
             transacting: None,
+            walked: None,
         }
     }
 
     /// What a settling run keeps, should it have to run again.
     pub(super) fn split(mut self) -> (Self, Option<Box<Again>>) {
         let again = self.transacting.map(|transacting| {
-            Box::new(Again::new(self.key.clone(), self.attempt, self.progress.take(), transacting))
+            let walked = self.walked.take().and_then(|walked| walked.progress);
+            let progress = match walked {
+                // Run again in place: what its steps did stands.
+                Some(progress) if !progress.steps.is_empty() => {
+                    Some(codec::encode_progress(&progress).into())
+                }
+                _ => self.progress.take(),
+            };
+            Box::new(Again::new(self.key.clone(), self.attempt, progress, transacting))
         });
         (self, again)
     }
@@ -207,7 +236,8 @@ impl Running {
         let Settling { asker, lease, fingerprint, principal, recovery, .. } = settling;
         let Again { key, attempt, progress, transacting, .. } = again;
         let transacting = Some(Transacting { reruns: transacting.reruns.saturating_sub(1) });
-        Self { asker, lease, fingerprint, principal, recovery, key, attempt, progress, transacting }
+        let walked = None;
+        Self { asker, lease, fingerprint, principal, recovery, key, attempt, progress, transacting, walked }
     }
 
     /// The rules it runs by.
@@ -238,6 +268,54 @@ impl Running {
     /// What an earlier attempt's steps recorded.
     pub fn progress(&self) -> Option<&Bytes> {
         self.progress.as_ref()
+    }
+
+    /// Begins the steps of this attempt, where the route has them.
+    pub fn walk(&self) -> Option<Result<Walk, Trouble>> {
+        self.asker.policy.steps.then(|| Walk::open(self.progress.as_ref(), self.attempt))
+    }
+
+    /// What its steps came to. Said before [`respond`](Self::respond) or [`fail`](Self::fail).
+    pub fn walked(&mut self, walked: Walked) {
+        self.walked = Some(Box::new(walked));
+    }
+
+    /// Why its steps are not those of the record, if they are not. It cannot be completed then, unless the application
+    /// vouches for it with [`Outcome::Applied`].
+    pub fn trouble(&self) -> Option<Trouble> {
+        match (&self.walked, &self.progress) {
+            (Some(walked), _) => walked.trouble.clone(),
+            // A deploy took the steps away altogether.
+            (None, Some(_)) => match Walk::open(self.progress.as_ref(), self.attempt) {
+                Ok(walk) => walk.end().trouble,
+                Err(trouble) => Some(trouble),
+            },
+            (None, None) => None,
+        }
+    }
+
+    /// The progress with its trouble written into it, for whoever looks at the record.
+    pub fn trouble_note(&self) -> Option<Bytes> {
+        let trouble = self.trouble()?;
+        let mut progress = match &self.walked {
+            Some(walked) => walked.progress.clone()?,
+            None => codec::decode_progress(self.progress.as_ref()?).ok()?,
+        };
+        progress.trouble = Some(trouble.to_string());
+        Some(codec::encode_progress(&progress).into())
+    }
+
+    /// Whether a step was begun, by this attempt or an earlier one.
+    pub(super) fn has_steps(&self) -> bool {
+        let walked = self.walked.as_ref();
+        self.progress.is_some()
+            || walked.is_some_and(|walked| walked.progress.as_ref().is_none_or(|p| !p.steps.is_empty()))
+    }
+
+    /// Its steps are not those of the record: whatever the handler answered, nobody knows what this run came to.
+    fn in_trouble(self) -> Settling {
+        let rejection = self.asker.outcome_unknown(self.asker.policy.broken_status, self.recovery);
+        Settling::abandon(self, Then::Reject(rejection))
     }
 
     /// What happens if it ends without an answer.
@@ -284,7 +362,9 @@ impl Running {
             let unknown = class == Class::Unknown;
             return Next::Settle(Box::new(Settling::conflict(self, Then::Live { unknown })));
         }
+        let vouched = said == Some(Outcome::Applied);
         match class {
+            Class::Unknown if self.trouble().is_some() => return Next::Settle(Box::new(self.in_trouble())),
             Class::Forget => return Next::Settle(Box::new(Settling::forget(self))),
             Class::Unknown => {
                 return Next::Settle(Box::new(Settling::abandon(self, Then::Live { unknown: true })));
@@ -302,6 +382,11 @@ impl Running {
         };
         let drop_body =
             decided.body_dropped || (self.asker.policy.drop_no_store_bodies && no_store(&parts.headers));
+        let answers = match (decided.answers, &decided.reference) {
+            (Some(answers), _) => answers,
+            (None, Some(_)) => Answers::Reference,
+            (None, None) => self.asker.policy.answers,
+        };
         let retention = decided.retention.unwrap_or(self.asker.policy.retention);
         let applied = said == Some(Outcome::Applied);
         let writes = transact::writes(Keep::failed(parts.status, &parts.headers, None), applied);
@@ -310,7 +395,18 @@ impl Running {
         } else {
             Judged::ByHead(class)
         };
-        let capturing = Capturing { running: self, class, stored, drop_body, retention, writes };
+        let reference = decided.reference;
+        let capturing = Capturing {
+            running: self,
+            class,
+            vouched,
+            stored,
+            drop_body,
+            answers,
+            reference,
+            retention,
+            writes,
+        };
         if endless {
             Next::Settle(Box::new(capturing.end(End::Endless)))
         } else if at_least > capturing.limit() as u64 {
@@ -343,8 +439,12 @@ impl Running {
 pub struct Capturing {
     running: Running,
     class: Judged,
+    /// The application said that it was done.
+    vouched: bool,
     stored: StoredResponse,
     drop_body: bool,
+    answers: Answers,
+    reference: Option<Reference>,
     retention: Retention,
     /// Where it runs in a transaction, and its answer is kept.
     writes: Writes,
@@ -398,7 +498,17 @@ impl Capturing {
 
     /// Judges how the reading ended.
     pub fn end(self, end: End) -> Settling {
-        let Self { running, class, mut stored, drop_body, retention, mut writes } = self;
+        let Self {
+            running,
+            class,
+            vouched,
+            mut stored,
+            drop_body,
+            answers,
+            reference,
+            retention,
+            mut writes,
+        } = self;
         let (body, trailers) = match end {
             End::Cut if running.transacting.is_some() => return Settling::cut(running),
             End::Cut => {
@@ -426,6 +536,7 @@ impl Capturing {
             (Judged::ByHead(class) | Judged::ByTrailers(class, _), _) => class,
         };
         match class {
+            Class::Store if !vouched && running.trouble().is_some() => running.in_trouble(),
             Class::Store if running.transacting.is_some() && matches!(body, StoredBody::NotKept(_)) => {
                 Settling::unbounded(running)
             }
@@ -435,7 +546,7 @@ impl Capturing {
                     body => body,
                 };
                 stored.trailers = running.asker.policy.headers.trailers_to_store(trailers.as_ref());
-                let completion = Arc::new(Completion { response: Some(stored), reference: None });
+                let completion = Arc::new(answers.keep(stored, reference));
                 match running.transacting {
                     Some(_) => Settling::commit(running, completion, retention, writes),
                     None => Settling::complete(running, completion, retention),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 
 use super::asker::{Asker, Rejection, Replay};
+use super::rederive::{Rederiving, Shown};
 use super::run::Running;
 use super::transact::{Again, Looking};
 use crate::policy::headers::IDEMPOTENCY_OUTCOME;
@@ -31,6 +32,8 @@ pub struct Settling {
     pub(super) then: Then,
     /// Of a run in a transaction.
     pub(super) again: Option<Box<Again>>,
+    /// What they did must not be forgotten before a retry can go on from it.
+    pub(super) has_steps: bool,
 }
 
 #[derive(Debug)]
@@ -103,6 +106,8 @@ pub enum Reply {
     Live(Live),
     /// The answer of whoever settled the record.
     Replay(Replay),
+    /// The application makes that answer again.
+    Rederive(Box<Rederiving>),
     /// A refusal.
     Reject(Rejection),
 }
@@ -143,7 +148,9 @@ impl Settling {
     }
 
     pub(super) fn forget(running: Running) -> Self {
-        Self::new(running, Kind::Release(ReleaseAs::Forgotten), Then::Live { unknown: false })
+        // "Nothing ran here" is not true of a run whose steps did.
+        let how = if running.has_steps() { ReleaseAs::Retry } else { ReleaseAs::Forgotten };
+        Self::new(running, Kind::Release(how), Then::Live { unknown: false })
     }
 
     pub(super) fn abandon(running: Running, then: Then) -> Self {
@@ -151,8 +158,9 @@ impl Settling {
     }
 
     fn new(running: Running, step: Kind, then: Then) -> Self {
+        let has_steps = running.has_steps();
         let (Running { asker, lease, fingerprint, principal, recovery, .. }, again) = running.split();
-        Self { asker, lease, fingerprint, principal, recovery, step, then, again }
+        Self { asker, lease, fingerprint, principal, recovery, step, then, again, has_steps }
     }
 
     /// What to ask the store.
@@ -165,7 +173,13 @@ impl Settling {
             Kind::Commit(completion, retention, writes) => {
                 Step::Commit(lease, Arc::clone(completion), *retention, *writes)
             }
-            Kind::Release(how) => Step::Release(lease, *how, self.asker.policy.retention),
+            Kind::Release(how) => {
+                let mut keep = self.asker.policy.retention;
+                if self.has_steps {
+                    keep.released = keep.released.max(keep.record);
+                }
+                Step::Release(lease, *how, keep)
+            }
             Kind::Abandon => Step::Abandon(lease),
         }
     }
@@ -256,8 +270,9 @@ impl Overtaken {
             && record.view.principal == self.principal
         {
             return match self.asker.replay(record) {
-                Ok(replay) => Reply::Replay(replay),
-                Err(rejection) => Reply::Reject(rejection),
+                Shown::Replay(replay) => Reply::Replay(replay),
+                Shown::Rederive(rederiving) => Reply::Rederive(Box::new(rederiving)),
+                Shown::Reject(rejection) => Reply::Reject(rejection),
             };
         }
         Reply::Reject(match self.view.state {

@@ -133,14 +133,20 @@ impl HeaderRules {
         } else {
             self.keep_from(&stored.headers, |name| name.as_str().starts_with("access-control-"))
         };
-        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-        if request_origin.is_some() && !exposes_marker(&headers) {
-            headers.append(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Idempotency-Replayed"));
-        }
+        Self::mark_replayed(&mut headers, request_origin.is_some());
         if has_explicit_freshness(&headers) {
             headers.insert(AGE, HeaderValue::from(age.as_secs().min(LARGEST_AGE)));
         }
         headers
+    }
+
+    /// Marks an answer as one to a request that was done before: `Idempotency-Replayed: true`, exposed to scripts where
+    /// the request has an origin.
+    pub fn mark_replayed(headers: &mut HeaderMap, has_origin: bool) {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+        if has_origin && !exposes_marker(headers) {
+            headers.append(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Idempotency-Replayed"));
+        }
     }
 
     fn keep_from(&self, fields: &HeaderMap, also_drop: impl Fn(&HeaderName) -> bool) -> HeaderMap {

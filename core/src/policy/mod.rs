@@ -1,5 +1,6 @@
 //! The rules of a route: which requests are guarded, who asks, which answers are kept, and the limits.
 
+mod answers;
 pub mod headers;
 pub mod keep;
 
@@ -15,6 +16,7 @@ use crate::record::{Recovery, Retention, Settings};
 use crate::scope::Scope;
 use crate::store::Quota;
 
+pub use answers::Answers;
 pub use headers::HeaderRules;
 pub use keep::Keep;
 
@@ -76,6 +78,8 @@ pub struct PolicyBuilder {
     pub fingerprint: FingerprintSettings,
     /// Which answers are kept.
     pub keep: Keep,
+    /// What is kept of them.
+    pub answers: Answers,
     /// Which fields are stored and replayed.
     pub headers: HeaderRules,
     /// Whether the body of an answer with `Cache-Control: no-store` is dropped. The key is used all the same.
@@ -84,6 +88,8 @@ pub struct PolicyBuilder {
     pub recovery: Recovery,
     /// How often a run whose transaction met others is run again in place. Default 0. Transactional routes only.
     pub reruns: u32,
+    /// Whether handlers may have [`steps`](crate::steps). Default: no.
+    pub steps: bool,
     /// How long a claim is held without renewal. Default 30 s.
     pub lease: Duration,
     /// How long a run is renewed. Default 10 min.
@@ -167,10 +173,12 @@ impl Default for PolicyBuilder {
             endpoint_scope: false,
             fingerprint: FingerprintSettings::default(),
             keep: Keep::default(),
+            answers: Answers::default(),
             headers: HeaderRules::default(),
             drop_no_store_bodies: false,
             recovery: Recovery::default(),
             reruns: 0,
+            steps: false,
             lease: Duration::from_secs(30),
             max_run: Duration::from_mins(10),
             body_limit: 1024 * 1024,
@@ -262,6 +270,13 @@ macro_rules! policy_setters {
             $self
         }
 
+        /// Chooses what is kept of an answer: the answer itself, a reference to make it again from, or the fact.
+        #[must_use]
+        pub fn answers(mut $self, answers: $crate::policy::Answers) -> Self {
+            $path.answers = answers;
+            $self
+        }
+
         /// Chooses which fields are stored and replayed.
         #[must_use]
         pub fn header_rules(mut $self, rules: $crate::policy::HeaderRules) -> Self {
@@ -291,6 +306,15 @@ macro_rules! policy_setters {
         #[must_use]
         pub fn reruns(mut $self, most: u32) -> Self {
             $path.reruns = most;
+            $self
+        }
+
+        /// Gives handlers [`steps`]($crate::steps): effects outside the database, each recorded before the next begins.
+        /// Sets `recovery` to takeover, for only another attempt can go on where one broke off.
+        #[must_use]
+        pub fn steps(mut $self) -> Self {
+            $path.steps = true;
+            $path.recovery = $crate::record::Recovery::Takeover;
             $self
         }
 
@@ -442,6 +466,25 @@ impl PolicyBuilder {
                 "`retention.released` ({:?}) is shorter than `lease` ({:?}): a released record has to outlive delayed packets of its claim",
                 self.retention.released, self.lease
             ));
+        }
+        if self.steps && self.recovery == Recovery::Hold {
+            return Err(
+                "`steps` lets another attempt go on where one broke off, but `recovery` is hold, under which there is none: set `recovery` to takeover, or drop `steps`"
+                    .into(),
+            );
+        }
+        if self.answers != Answers::Stored {
+            let answers = self.answers.as_str();
+            if self.headers.keep_set_cookie {
+                return Err(format!(
+                    "`answers` is {answers}, so no fields are stored, but `keep_set_cookie` asks to store cookies: drop one of them"
+                ));
+            }
+            if self.drop_no_store_bodies {
+                return Err(format!(
+                    "`answers` is {answers}, so no bodies are stored, and `drop_no_store_bodies` means nothing: drop one of them"
+                ));
+            }
         }
         if self.body_limit == 0 || self.capture_limit == 0 {
             return Err("`body_limit` and `capture_limit` have to be at least one byte".into());

@@ -238,7 +238,7 @@ impl Code {
                 retry: Retry::Reconcile,
                 title: "The request was done, but its answer is no longer available",
                 detail: "The request with this key was completed before. Its answer is not kept: it was too \
-                         large, or its time is over. Nothing was run now.",
+                         large, its time is over, or this service keeps none of its kind. Nothing was run now.",
                 what_to_do: "Do not send the operation again: it is done. Read its result, at `Location` if \
                              that is given.",
             },

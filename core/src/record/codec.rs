@@ -1,4 +1,4 @@
-//! The one blob that stores keep for a completion, and the one for a request.
+//! The blobs that stores keep: for a completion, for a request, and for the progress of a run's steps.
 //!
 //! # Format
 //!
@@ -6,7 +6,7 @@
 //! 'S' kind version min_reader crc32 │ CBOR map (RFC 8949)
 //! ```
 //!
-//! * `kind` is `c` for a completion and `r` for a request.
+//! * `kind` is `c` for a completion, `r` for a request and `p` for progress.
 //! * `version` says who wrote it, `min_reader` the oldest version that can read it. A reader skips map keys that
 //!   it does not know, so version N reads what N + 1 wrote. A writer raises `min_reader` only when an old
 //!   reader would answer wrongly without the new field; such a blob is refused as
@@ -22,9 +22,12 @@
 
 mod completion;
 mod envelope;
+mod progress;
 mod request;
 
 use bytes::Bytes;
+
+use crate::steps::Progress;
 
 use super::{Completion, NotKept, StoredBody, StoredRequest};
 use envelope::Kind;
@@ -62,6 +65,17 @@ pub fn encode_request(request: &StoredRequest) -> Vec<u8> {
 pub fn decode_request(blob: &Bytes) -> Result<StoredRequest, DecodeError> {
     let mut fields = envelope::open(Kind::Request, blob)?;
     request::read(&mut fields)
+}
+
+/// Turns the progress of a run's steps into the blob that a store keeps.
+pub fn encode_progress(progress: &Progress) -> Vec<u8> {
+    envelope::seal(Kind::Progress, progress::capacity(progress), |cbor| progress::write(cbor, progress))
+}
+
+/// Reads the progress of a run's steps. Results share the memory of `blob`.
+pub fn decode_progress(blob: &Bytes) -> Result<Progress, DecodeError> {
+    let mut fields = envelope::open(Kind::Progress, blob)?;
+    progress::read(&mut fields)
 }
 
 /// The same completion without its body, and why. One that has no kept body stays as it is.

@@ -5,6 +5,7 @@
 
 pub mod codec;
 mod id;
+mod reference;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 pub use id::{ClaimId, Fence, Fingerprint, PrincipalTag, RecordId};
+pub use reference::{Reference, ReferenceTooLarge};
 
 /// A settled record: its view and the answer it holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +30,7 @@ pub struct Record {
 pub struct Completion {
     /// The stored answer. `None` where an operator or a reconciler only said that the work was done.
     pub response: Option<StoredResponse>,
-    /// A small value from which the application can make the answer again, instead of a stored body.
+    /// A small value from which the application can make the answer again where no body is kept.
     pub reference: Option<Bytes>,
 }
 

@@ -10,6 +10,7 @@ use proptest::option;
 use proptest::prelude::*;
 use semel_core::record::codec::{self, DecodeErrorKind};
 use semel_core::record::{Completion, NotKept, StoredBody, StoredRequest, StoredResponse};
+use semel_core::steps::{Entered, Walk};
 
 fn headers(pairs: &[(&str, &[u8])]) -> HeaderMap {
     pairs
@@ -81,6 +82,50 @@ fn shapes() -> Vec<(&'static str, Completion)> {
         shapes.push((name, of(answer(200, json, StoredBody::NotKept(why)))));
     }
     shapes
+}
+
+/// Three steps in each state, as a walk leaves them; the second attempt found the third one started.
+fn progress() -> Bytes {
+    let mut walk = Walk::open(None, 1).unwrap();
+    for (name, done, result) in [("charge", true, &b"\"ch_17\""[..]), ("check:stock", false, b"none left")] {
+        let Ok(Entered::Start(_)) = walk.enter(name) else { panic!("{name}") };
+        let _note = walk.leave(done, Bytes::from_static(result)).unwrap();
+        walk.left(done, Bytes::from_static(result));
+    }
+    let Ok(Entered::Start(note)) = walk.enter("mail-1") else { panic!("mail-1") };
+    let mut walk = Walk::open(Some(&note), 2).unwrap();
+    assert_eq!(walk.enter("charge"), Ok(Entered::Done(Bytes::from_static(b"\"ch_17\""))));
+    assert_eq!(walk.enter("check:stock"), Ok(Entered::Failed(Bytes::from_static(b"none left"))));
+    let Ok(Entered::Start(note)) = walk.enter("mail-1") else { panic!("mail-1 again") };
+    note
+}
+
+/// A deploy in the middle of a run must find its steps, and damaged ones are an error rather than none.
+#[test]
+fn progress_that_shipped_once_decodes_for_ever_and_damage_is_an_error() {
+    let fresh = progress();
+    let golden = golden("progress", &fresh);
+    assert_eq!(golden, fresh);
+    let decoded = codec::decode_progress(&golden).unwrap();
+    let said: Vec<String> = decoded
+        .steps
+        .iter()
+        .map(|step| format!("{} {} {}", step.name, step.state.as_str(), step.attempt))
+        .collect();
+    assert_eq!(said, ["charge done 1", "check:stock failed 1", "mail-1 started 2"]);
+    assert!(!format!("{decoded:?}").contains("ch_17"), "results do not print");
+    for at in 0..golden.len() {
+        let mut damaged = golden.to_vec();
+        damaged[at] ^= 1;
+        let error = codec::decode_progress(&damaged.into()).unwrap_err();
+        assert_eq!(error.kind(), DecodeErrorKind::Corrupt, "{at}");
+        assert!(codec::decode_progress(&golden.slice(..at)).is_err(), "{at}");
+    }
+    let mut newer = golden.to_vec();
+    (newer[2], newer[3]) = (9, 9);
+    let error = codec::decode_progress(&sealed(newer).into()).unwrap_err();
+    assert_eq!(error.kind(), DecodeErrorKind::Newer { version: 9, min_reader: 9 });
+    assert!(codec::decode(&golden).is_err(), "another kind of blob");
 }
 
 fn request() -> StoredRequest {

@@ -65,5 +65,6 @@ pub use tx::NoTransaction;
 
 pub use semel_core as core;
 pub use semel_driver::{
-    Address, Body, BuildError, Builder, Idempotency, Idempotent, OneCommit, Peer, Undrained, Whole,
+    Address, Body, BoxError, BuildError, Builder, Idempotency, Idempotent, NoSteps, OneCommit, Peer,
+    StepError, Steps, StepsError, Undrained, Whole,
 };

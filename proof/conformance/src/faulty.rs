@@ -29,6 +29,8 @@ pub enum Step {
     Release,
     /// [`Store::abandon`].
     Abandon,
+    /// [`Store::note`].
+    Note,
     /// [`Store::watch`].
     Watch,
     /// [`Store::read`].
@@ -268,7 +270,7 @@ impl Store for Faulty {
 
     async fn note(&self, lease: LeaseRef, progress: &Bytes) -> Result<Settled, StoreError> {
         let progress = progress.clone();
-        self.step(Step::Other, |store| async move { store.note(lease, &progress).await }).await
+        self.step(Step::Note, |store| async move { store.note(lease, &progress).await }).await
     }
 
     async fn watch(&self, id: &RecordId) -> Result<Watch, StoreError> {

@@ -29,6 +29,7 @@ pub(crate) fn pages_show_the_examples(tree: &Tree, findings: &mut Vec<Finding>) 
         ("README.md", "examples/axum-hello/src/main.rs"),
         ("docs/client.md", "examples/client-hello/src/main.rs"),
         ("docs/operating.md", "examples/reconcile/src/main.rs"),
+        ("docs/steps.md", "examples/axum-steps/src/main.rs"),
     ];
     for (page, example) in PAGES {
         let text = tree.get(page).unwrap_or_default();
@@ -84,6 +85,8 @@ mod tests {
                 ("README.md", readme.as_str()),
                 ("docs/client.md", client.as_str()),
                 ("docs/operating.md", operating.as_str()),
+                ("docs/steps.md", readme.as_str()),
+                ("examples/axum-steps/src/main.rs", "fn main() {}\n"),
                 ("examples/client-hello/src/main.rs", "fn call() {}\n"),
                 ("examples/axum-hello/src/main.rs", hello),
                 ("examples/reconcile/src/main.rs", reconcile),
@@ -93,6 +96,6 @@ mod tests {
         assert!(found_with("//! d\nfn main() {}\n", "use x;\nfn settle() {}\n").is_empty());
         assert_eq!(found_with("fn main() { run() }\n", "fn settle() {}\n"), ["README.md:1"]);
         assert_eq!(found_with("fn main() {}\n", ""), ["docs/operating.md:1"]);
-        assert_eq!(found(pages_show_the_examples, &[("README.md", "no code")]).len(), 3);
+        assert_eq!(found(pages_show_the_examples, &[("README.md", "no code")]).len(), 4);
     }
 }

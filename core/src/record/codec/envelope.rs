@@ -15,6 +15,7 @@ const COVERED: usize = 4;
 pub(super) enum Kind {
     Completion,
     Request,
+    Progress,
 }
 
 impl Kind {
@@ -22,6 +23,7 @@ impl Kind {
         match self {
             Self::Completion => b'c',
             Self::Request => b'r',
+            Self::Progress => b'p',
         }
     }
 
@@ -29,6 +31,7 @@ impl Kind {
         match self {
             Self::Completion => "completion",
             Self::Request => "request",
+            Self::Progress => "progress",
         }
     }
 }
@@ -117,6 +120,11 @@ impl<'b> Fields<'b> {
         self.cbor.skip().map_err(malformed)
     }
 
+    /// The length of an array, whose values are read next.
+    pub(super) fn array(&mut self) -> Result<u64, DecodeError> {
+        self.cbor.array().map_err(malformed)?.ok_or(DecodeError::corrupt("an array without length"))
+    }
+
     pub(super) fn u16(&mut self) -> Result<u16, DecodeError> {
         self.cbor.u16().map_err(malformed)
     }
@@ -141,8 +149,7 @@ impl<'b> Fields<'b> {
     }
 
     pub(super) fn headers(&mut self) -> Result<HeaderMap, DecodeError> {
-        let length =
-            self.cbor.array().map_err(malformed)?.ok_or(DecodeError::corrupt("an array without length"))?;
+        let length = self.array()?;
         if length % 2 != 0 {
             return Err(DecodeError::corrupt("a field without value"));
         }

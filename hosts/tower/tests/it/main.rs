@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod answers;
 mod axum_host;
 mod bodies;
 mod extract;
@@ -10,5 +11,6 @@ mod hyper_host;
 mod layers;
 mod runs;
 mod service;
+mod steps;
 mod support;
 mod untouched;
