@@ -9,4 +9,5 @@ mod heartbeat;
 mod lifecycle;
 mod steps;
 mod support;
+mod transactions;
 mod waiting;

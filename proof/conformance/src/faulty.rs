@@ -12,7 +12,7 @@ use semel_core::identity::Secret;
 use semel_core::record::{Completion, Record, RecordId, RecordView, Retention};
 use semel_core::store::{
     AnyStore, Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Page, Query, ReleaseAs,
-    ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Watch,
+    ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Transactions, Watch,
 };
 
 /// A step of a store that can be made to fail.
@@ -327,5 +327,10 @@ impl Store for Faulty {
 
     fn secret(&self) -> &Secret {
         self.inner.secret()
+    }
+
+    /// Whatever a test brings: transactions of its own complete records by this store's steps.
+    fn commits_with(&self, _: &dyn Transactions) -> bool {
+        true
     }
 }
