@@ -8,6 +8,7 @@ mod laws;
 mod run;
 mod test;
 mod tidy;
+mod torture;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,8 +20,11 @@ Semel's own chores. Usage: cargo xtask <COMMAND>
                        and with what was skipped and why; with CI=true a skip is a failure
   tidy                 checks what no compiler does: core stays free of I/O and clocks, crates depend
                        downwards only, hosts decide nothing, no stubs, no paths of one machine, ...
-  bench [PART] [...]   measures layer, sqlite, gateway, or all of them: takes minutes, builds in release;
+  bench [PART] [...]   measures layer, sqlite, stores, gateway, or all of them: takes minutes, builds in release;
                        what follows goes to the program: --quick, --json, --write FILE
+  torture transactional [...]
+                       moves money through services that are killed, paused and cut off, and balances the
+                       books: --seconds N, --seed S, --db postgres|sqlite|all, --json
   ci                   what .ci/run does after format and clippy: docs, tidy, test
   help                 this
 
@@ -63,6 +67,7 @@ fn command(args: &[&str]) -> Exit {
         "test" => test::run(&root(), rest),
         "tidy" if rest.is_empty() => tidy::run(&root()),
         "bench" => bench::run(&root(), rest),
+        "torture" => torture::run(&root(), rest),
         "ci" if rest.is_empty() => ci::run(&root()),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
