@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use semel_core::store::{AnyStore, Migrated, Migration, StoreError, StoreErrorKind};
 use semel_store_memory::MemoryStore;
+#[cfg(feature = "mysql")]
+use semel_store_mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 use semel_store_postgres::PostgresStore;
 #[cfg(feature = "redis")]
@@ -30,6 +32,9 @@ pub(crate) enum StoreUrl {
     /// In a database. The URL may hold a password.
     #[cfg(feature = "postgres")]
     Postgres(String),
+    /// In a database. The URL may hold a password.
+    #[cfg(feature = "mysql")]
+    MySql(String),
 }
 
 impl FromStr for StoreUrl {
@@ -58,6 +63,8 @@ impl FromStr for StoreUrl {
             ) => Ok(Self::Redis(text.to_owned())),
             #[cfg(feature = "postgres")]
             ("postgres" | "postgresql", _) => Ok(Self::Postgres(text.to_owned())),
+            #[cfg(feature = "mysql")]
+            ("mysql" | "mariadb", _) => Ok(Self::MySql(text.to_owned())),
             (scheme, _) => Err(Fault::config(format!("--store: unknown store {scheme:?}: {known}"))),
         }
     }
@@ -72,6 +79,8 @@ impl fmt::Display for StoreUrl {
             Self::Redis(url) => f.write_str(&without_password(url)),
             #[cfg(feature = "postgres")]
             Self::Postgres(url) => f.write_str(&without_password(url)),
+            #[cfg(feature = "mysql")]
+            Self::MySql(url) => f.write_str(&without_password(url)),
         }
     }
 }
@@ -170,6 +179,13 @@ impl Place {
                 let builder = self.postgres(url).max_body(max_body).migrate(migrate);
                 Ok(AnyStore::new(builder.open_blocking()?))
             }
+            #[cfg(feature = "mysql")]
+            StoreUrl::MySql(url) => {
+                let builder = self.mysql(url).migrate(migrate);
+                // The default is what the server's packets take.
+                let builder = if max_body > DEFAULT_BODY { builder.max_body(max_body) } else { builder };
+                Ok(AnyStore::new(builder.open_blocking()?))
+            }
         }
     }
 
@@ -182,6 +198,8 @@ impl Place {
             StoreUrl::Redis(_) => Ok(None),
             #[cfg(feature = "postgres")]
             StoreUrl::Postgres(url) => self.postgres(url).bring_up_to_date_blocking().map(Some),
+            #[cfg(feature = "mysql")]
+            StoreUrl::MySql(url) => self.mysql(url).bring_up_to_date_blocking().map(Some),
         }
     }
 
@@ -201,6 +219,15 @@ impl Place {
                 let schema = self.schema.as_deref().unwrap_or(PostgresStore::DEFAULT_SCHEMA);
                 Ok(Some(in_transactions(&PostgresStore::migrations(schema)?)))
             }
+            #[cfg(feature = "mysql")]
+            StoreUrl::MySql(_) => {
+                let prefix = self.schema.as_deref().unwrap_or(MySqlStore::DEFAULT_PREFIX);
+                // What defines a table commits by itself there.
+                let step = |step: &Migration| {
+                    format!("-- semel: to version {}\n{}\n", step.version, step.sql.trim_end())
+                };
+                Ok(Some(MySqlStore::migrations(prefix)?.iter().map(step).collect()))
+            }
         }
     }
 
@@ -209,6 +236,15 @@ impl Place {
         let builder = PostgresStore::builder(url);
         match &self.schema {
             Some(schema) => builder.schema(schema),
+            None => builder,
+        }
+    }
+
+    #[cfg(feature = "mysql")]
+    fn mysql(&self, url: &str) -> semel_store_mysql::Builder {
+        let builder = MySqlStore::builder(url);
+        match &self.schema {
+            Some(prefix) => builder.prefix(prefix),
             None => builder,
         }
     }
@@ -236,12 +272,15 @@ fn known() -> String {
     if cfg!(feature = "postgres") {
         known.push_str("postgres://USER@HOST:PORT/DATABASE, ");
     }
+    if cfg!(feature = "mysql") {
+        known.push_str("mysql://USER@HOST:PORT/DATABASE, ");
+    }
     known.push_str("memory: (lost at restart)");
     known
 }
 
 /// The user is left out with the password, and so is whatever follows the address.
-#[cfg(any(feature = "redis", feature = "postgres"))]
+#[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
 fn without_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
     let rest = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
@@ -338,6 +377,14 @@ mod tests {
             "postgres://db:5432/app?password=hunter2",
         ] {
             assert_eq!(parse(url).unwrap().to_string(), "postgres://db:5432/app");
+        }
+    }
+
+    #[cfg(feature = "mysql")]
+    #[test]
+    fn nor_is_that_of_mysql() {
+        for url in ["mysql://semel:hunter2@db:3306/app", "mysql://u:hun@ter2@db:3306/app?ssl-mode=REQUIRED"] {
+            assert_eq!(parse(url).unwrap().to_string(), "mysql://db:3306/app");
         }
     }
 }

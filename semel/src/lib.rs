@@ -255,6 +255,8 @@ pub use semel_store_memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use semel_store_sqlite::{Effects, SqliteStore};
 
+#[cfg(feature = "mysql")]
+pub use semel_store_mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use semel_store_postgres as postgres;
 #[cfg(feature = "postgres")]

@@ -1,0 +1,341 @@
+//! Brings the tables up to date, gives them their secret, and refuses what is not ours or newer.
+
+use std::time::Duration;
+
+use semel_core::identity::Secret;
+use semel_core::store::{Finding, Migrated, Migration, StoreError, StoreErrorKind};
+use sqlx::Row as _;
+
+use crate::connect::Session;
+use crate::desk::Step;
+use crate::error::{Fault, NAME, Place, number};
+use crate::row::{bytes, long};
+use crate::sql::{Clock, Names, hex, maybe_hex};
+
+/// How long opening may take.
+pub(crate) const WITHIN: Duration = Duration::from_secs(30);
+/// How long one instance waits for another one's migration, in seconds.
+const LOCK: u32 = 25;
+
+/// Each brings the tables from the version before it to its own.
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_records.sql")];
+
+/// For tests: the clock that they move.
+const SHIFTED: &str = "
+CREATE TABLE IF NOT EXISTS {p}shift (one TINYINT NOT NULL PRIMARY KEY, ahead BIGINT NOT NULL) ENGINE=InnoDB;
+INSERT INTO {p}shift (one, ahead) VALUES (1, 0) ON DUPLICATE KEY UPDATE ahead = ahead";
+
+/// Those of a prefix, from its first version.
+pub(crate) fn migrations(names: &Names) -> Vec<Migration> {
+    (1..).zip(MIGRATIONS).map(|(version, sql)| Migration::new(version, names.write(sql))).collect()
+}
+
+/// What opening needs to know.
+pub(crate) struct Opening {
+    pub(crate) clock: Clock,
+    pub(crate) migrate: bool,
+    pub(crate) secret: Option<Secret>,
+    /// `None`: what the server takes.
+    pub(crate) max_body: Option<u64>,
+    pub(crate) place: Place,
+}
+
+/// What was found.
+pub(crate) struct Opened {
+    pub(crate) secret: Secret,
+    pub(crate) server: Server,
+    pub(crate) max_body: u64,
+}
+
+impl Opening {
+    fn refuse<T>(&self, kind: StoreErrorKind, what: impl AsRef<str>) -> Result<T, Fault> {
+        Err(Fault::Refused(self.place.error(kind, what)))
+    }
+}
+
+pub(crate) fn open<'s>(session: &'s mut Session, opening: &'s Opening) -> Step<'s, Opened> {
+    Box::pin(async move {
+        let newest = MIGRATIONS.len();
+        let found = version(session, opening).await?;
+        let found = if found < newest && opening.migrate { migrate(session, opening).await? } else { found };
+        let prefix = session.names.prefix().to_owned();
+        if found > newest {
+            let what = format!(
+                "the tables {prefix}* have version {found} and this program knows {newest}: update this program"
+            );
+            return opening.refuse(StoreErrorKind::NewerSchema, what);
+        }
+        if found < newest {
+            let what = format!(
+                "the tables {prefix}* have version {found} of {newest}: run the migrations, or let this program run them"
+            );
+            return opening.refuse(StoreErrorKind::Config, what);
+        }
+        if opening.clock == Clock::Shifted {
+            locked(session, opening, SHIFTED).await?;
+        }
+        check_rights(session, opening).await?;
+        let server = Server::ask(session).await?;
+        if !server.clock_runs {
+            return opening.refuse(
+                StoreErrorKind::Config,
+                "the server runs with sysdate-is-now, so no time can be read after the wait for a row: remove it",
+            );
+        }
+        let fits = server.largest_body();
+        let max_body = match opening.max_body {
+            Some(most) if most > fits => {
+                let what = format!(
+                    "bodies of {most} bytes do not fit into its max_allowed_packet of {}: raise that, or keep at most \
+                     {fits}",
+                    server.packet
+                );
+                return opening.refuse(StoreErrorKind::Config, what);
+            }
+            Some(most) => most,
+            None => fits,
+        };
+        Ok(Opened { secret: secret(session, opening).await?, server, max_body })
+    })
+}
+
+/// The schema alone, for those who migrate before they start anything.
+pub(crate) fn bring_up_to_date<'s>(session: &'s mut Session, opening: &'s Opening) -> Step<'s, Migrated> {
+    Box::pin(async move {
+        let from = version(session, opening).await?;
+        let to = if from < MIGRATIONS.len() { migrate(session, opening).await? } else { from };
+        if to > MIGRATIONS.len() {
+            return opening.refuse(StoreErrorKind::NewerSchema, "the tables are newer than this program");
+        }
+        let number = |version: usize| u32::try_from(version).unwrap_or(u32::MAX);
+        Ok(Migrated::new(number(from), number(to)))
+    })
+}
+
+/// 0: there is none.
+async fn version(session: &mut Session, opening: &Opening) -> Result<usize, Fault> {
+    let rows = match session.script("SELECT version FROM {p}meta WHERE one = 1").await {
+        Ok(rows) => rows,
+        Err(Fault::Sqlx(error)) if number(&error) == Some(1146) => return Ok(0),
+        Err(Fault::Sqlx(error)) if number(&error) == Some(1054) => {
+            return opening.refuse(
+                StoreErrorKind::Config,
+                format!("the table {}meta is not one of ours: choose another prefix", session.names.prefix()),
+            );
+        }
+        Err(fault) => return Err(fault),
+    };
+    let version = rows.first().map(|row| long(row, 0)).transpose()?.flatten().unwrap_or(0);
+    Ok(usize::try_from(version).unwrap_or(0))
+}
+
+/// Whoever comes second waits for the first, and then finds its work done. A step that was cut off is run again.
+async fn migrate(session: &mut Session, opening: &Opening) -> Result<usize, Fault> {
+    lock(session, opening).await?;
+    let done = async {
+        let mut at = version(session, opening).await?;
+        for sql in MIGRATIONS.iter().skip(at) {
+            session.script(sql).await.map_err(|fault| may_not(fault, opening))?;
+            at += 1;
+        }
+        Ok(at)
+    }
+    .await;
+    unlock(session).await?;
+    done
+}
+
+async fn locked(session: &mut Session, opening: &Opening, sql: &str) -> Result<(), Fault> {
+    lock(session, opening).await?;
+    let done = session.script(sql).await.map(|_| ());
+    unlock(session).await?;
+    done
+}
+
+/// A name of at most 64 characters, of this database and prefix.
+const NAME_OF_LOCK: &str = "CONCAT('semel ', MD5(CONCAT(DATABASE(), '.{p}')))";
+
+async fn lock(session: &mut Session, opening: &Opening) -> Result<(), Fault> {
+    let rows = session.script(&format!("SELECT GET_LOCK({NAME_OF_LOCK}, {LOCK})")).await?;
+    if rows.first().map(|row| long(row, 0)).transpose()?.flatten() == Some(1) {
+        return Ok(());
+    }
+    opening.refuse(StoreErrorKind::Timeout, "another instance has been migrating for too long")
+}
+
+async fn unlock(session: &mut Session) -> Result<(), Fault> {
+    session.script(&format!("SELECT RELEASE_LOCK({NAME_OF_LOCK})")).await.map(|_| ())
+}
+
+fn may_not(fault: Fault, opening: &Opening) -> Fault {
+    match fault {
+        Fault::Sqlx(error) if matches!(number(&error), Some(1142 | 1044)) => {
+            let what = "this user may not make the tables: grant CREATE on the database, or run the migrations as \
+                        somebody who may";
+            Fault::Refused(opening.place.error(StoreErrorKind::Config, what).with_source(error))
+        }
+        fault => fault,
+    }
+}
+
+/// Before the first payment, not at it. None of them finds a row.
+async fn check_rights(session: &mut Session, opening: &Opening) -> Result<(), Fault> {
+    let tried = "INSERT INTO {p}record SELECT * FROM {p}record WHERE 1 = 0;
+        UPDATE {p}record SET due = due WHERE 1 = 0; DELETE FROM {p}record WHERE 1 = 0;
+        INSERT INTO {p}fence SELECT * FROM {p}fence WHERE 1 = 0; DELETE FROM {p}fence WHERE 1 = 0;
+        INSERT INTO {p}slot SELECT * FROM {p}slot WHERE 1 = 0; UPDATE {p}slot SET n = n WHERE 1 = 0;
+        UPDATE {p}meta SET version = version WHERE 1 = 0";
+    match session.script(tried).await {
+        Err(Fault::Sqlx(error)) if matches!(number(&error), Some(1142 | 1143)) => {
+            let p = session.names.prefix();
+            let what = format!(
+                "this user has not the rights it needs: GRANT SELECT, INSERT, UPDATE, DELETE ON {p}record, SELECT, \
+                 INSERT, DELETE ON {p}fence, SELECT, INSERT, UPDATE ON {p}slot, and SELECT, UPDATE ON {p}meta"
+            );
+            Err(Fault::Refused(opening.place.error(StoreErrorKind::Config, what).with_source(error)))
+        }
+        other => other.map(|_| ()),
+    }
+}
+
+/// Made by whoever is first, by compare-and-set; or the configured one, which is not written down.
+async fn secret(session: &mut Session, opening: &Opening) -> Result<Secret, Fault> {
+    let refuse = |what: &str| opening.refuse(StoreErrorKind::Config, what);
+    let (mut kept, mut check) = kept_secret(session).await?;
+    if check.is_none() {
+        let made = match &opening.secret {
+            Some(_) => None,
+            None => Some(random_secret().map_err(Fault::Refused)?),
+        };
+        let check_of_it = opening.secret.as_ref().or(made.as_ref()).map(check_of).unwrap_or_default();
+        let text = format!(
+            "UPDATE {{p}}meta SET secret = {}, secret_check = {} WHERE one = 1 AND secret_check IS NULL",
+            maybe_hex(made.as_ref().map(|secret| &secret.expose()[..])),
+            hex(&check_of_it),
+        );
+        session.script(&text).await?;
+        (kept, check) = kept_secret(session).await?;
+    }
+    let secret = match (&opening.secret, kept) {
+        (Some(configured), _) => configured.clone(),
+        (None, Some(kept)) => match Secret::from_slice(&kept) {
+            Some(secret) => secret,
+            None => return refuse("the tables have a damaged secret"),
+        },
+        (None, None) => {
+            return refuse("the tables were made with a configured secret: configure the same one");
+        }
+    };
+    if check.as_deref() != Some(&check_of(&secret)[..]) {
+        return refuse("the tables were made with another secret: their records would not be found");
+    }
+    Ok(secret)
+}
+
+type Kept = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+async fn kept_secret(session: &mut Session) -> Result<Kept, Fault> {
+    let rows = session.script("SELECT secret, secret_check FROM {p}meta WHERE one = 1").await?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    Ok((bytes(row, 0)?, bytes(row, 1)?))
+}
+
+fn random_secret() -> Result<Secret, StoreError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        StoreError::new(NAME, StoreErrorKind::Unavailable, "the system gives no random numbers")
+            .with_source(error)
+    })?;
+    Ok(Secret::from_bytes(bytes))
+}
+
+/// A name under the secret: it tells two secrets apart and gives neither away.
+fn check_of(secret: &Secret) -> Vec<u8> {
+    secret.record_id("semel-store-mysql/secret-check", None, None, "").as_bytes().to_vec()
+}
+
+/// What a server says of its settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    version: String,
+    packet: u64,
+    flush: i64,
+    /// `None` where nothing is logged for replicas.
+    sync_binlog: Option<i64>,
+    doublewrite: bool,
+    clock_runs: bool,
+}
+
+/// What an answer has beside its body: fields, their names, and the statement around it.
+const BESIDE: u64 = 256 << 10;
+const DEFAULT_BODY: u64 = 64 << 20;
+
+impl Server {
+    pub(crate) async fn ask(session: &mut Session) -> Result<Self, Fault> {
+        let rows = session
+            .script(
+                "SELECT VERSION(), CAST(@@global.max_allowed_packet AS SIGNED), \
+                 CAST(@@global.innodb_flush_log_at_trx_commit AS SIGNED), CAST(@@global.log_bin AS SIGNED), \
+                 CAST(@@global.sync_binlog AS SIGNED), @@global.innodb_doublewrite NOT IN ('0', 'OFF'), \
+                 TIMESTAMPDIFF(MICROSECOND, SYSDATE(6), IF(SLEEP(0.001) = 0, SYSDATE(6), SYSDATE(6)))",
+            )
+            .await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let int = |at| Ok::<_, Fault>(long(row, at)?.unwrap_or(0));
+        Ok(Self {
+            version: row.try_get_unchecked(0)?,
+            packet: u64::try_from(int(1)?).unwrap_or(0),
+            flush: int(2)?,
+            sync_binlog: (int(3)? != 0).then_some(int(4)?),
+            doublewrite: int(5)? != 0,
+            clock_runs: int(6)? > 0,
+        })
+    }
+
+    pub(crate) fn largest_body(&self) -> u64 {
+        self.packet.saturating_sub(BESIDE).min(DEFAULT_BODY)
+    }
+
+    /// Whether what it answered outlives a crash.
+    pub(crate) fn durable(&self) -> bool {
+        self.flush == 1 && self.sync_binlog.is_none_or(|every| every == 1)
+    }
+
+    pub(crate) fn findings(&self, place: &Place) -> Vec<Finding> {
+        let mut findings = vec![Finding::fine("server", format!("{} at {}", self.version, place.0))];
+        findings.push(if self.flush == 1 {
+            Finding::fine("durability", "innodb_flush_log_at_trx_commit is 1")
+        } else {
+            Finding::warning(
+                "durability",
+                format!(
+                    "innodb_flush_log_at_trx_commit is {}: a crash loses the last second, and its keys may run a second \
+                     time",
+                    self.flush
+                ),
+                "set innodb_flush_log_at_trx_commit = 1",
+            )
+        });
+        findings.push(match self.sync_binlog {
+            None => Finding::fine("durability", "there is no binary log to lose"),
+            Some(1) => Finding::fine("durability", "sync_binlog is 1"),
+            Some(every) => Finding::warning(
+                "durability",
+                format!(
+                    "sync_binlog is {every}: a crash of the machine takes back what the binary log had not written, and \
+                     its keys may run a second time"
+                ),
+                "set sync_binlog = 1",
+            ),
+        });
+        if !self.doublewrite {
+            findings.push(Finding::warning(
+                "durability",
+                "innodb_doublewrite is off: a crash of the machine may leave pages that are half written",
+                "turn innodb_doublewrite on, unless the file system writes pages whole",
+            ));
+        }
+        findings.push(Finding::fine("packet", format!("max_allowed_packet is {} bytes", self.packet)));
+        findings
+    }
+}

@@ -1,0 +1,94 @@
+//! Names, values and the time, as they are written in statements. Values are digits and nothing else, so that none
+//! can be read as SQL, whatever the server's settings.
+
+use std::fmt::Write as _;
+
+/// Where the time comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is the server's clock, and one for tests")]
+pub enum Clock {
+    /// The server's `SYSDATE`, in UTC.
+    #[default]
+    Server,
+    /// For tests: the server's, moved forward by what [`MySqlStore::shift_clock`](crate::MySqlStore::shift_clock) has
+    /// added up in the database. All who share the tables have to be opened with it.
+    Shifted,
+}
+
+/// The columns of a record but its blobs, in the order in which they are read.
+const COLUMNS: &str = "r.id, r.state, r.recovery, r.attempt, r.fence, r.claim, r.op, r.fingerprint, r.settings, \
+    r.principal, r.created, r.changed, r.lease_until, r.expires, r.body_until, r.status, r.body_bytes, r.progress";
+
+/// What stands for what in statements.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    prefix: String,
+    now: String,
+}
+
+impl Names {
+    /// Plain names only: then they are what they seem in every place they are written to.
+    pub(crate) fn new(prefix: &str, clock: Clock) -> Option<Self> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let begins = prefix.starts_with(|c: char| c.is_ascii_lowercase());
+        // SYSDATE is the time when it is computed, after any wait for a row; NOW is that of the statement's start.
+        let server = "TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', SYSDATE(3)) DIV 1000";
+        let now = match clock {
+            Clock::Server => format!("({server})"),
+            Clock::Shifted => format!("({server} + (SELECT s.ahead FROM {prefix}shift AS s))"),
+        };
+        (begins && prefix.len() <= 40 && prefix.chars().all(plain))
+            .then(|| Self { prefix: prefix.to_owned(), now })
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Fills in `{p}`, `{now}` and `{columns}`.
+    pub(crate) fn write(&self, template: &str) -> String {
+        template.replace("{columns}", COLUMNS).replace("{now}", &self.now).replace("{p}", &self.prefix)
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2 + 3);
+    text.push_str("X'");
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.push('\'');
+    text
+}
+
+pub(crate) fn maybe_hex(bytes: Option<&[u8]>) -> String {
+    bytes.map_or_else(|| "NULL".to_owned(), hex)
+}
+
+pub(crate) fn maybe_int(number: Option<i64>) -> String {
+    number.map_or_else(|| "NULL".to_owned(), |number| format!("({number})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_have_to_be_escaped_are_refused() {
+        for name in ["semel_", "x9", "a_b"] {
+            assert!(Names::new(name, Clock::Server).is_some(), "{name}");
+        }
+        for name in ["", "9a", "_a", "Semel", "a-b", "a`b", "a'b", "a.b", "a b", &"x".repeat(41)] {
+            assert!(Names::new(name, Clock::Server).is_none(), "{name}");
+        }
+    }
+
+    // A value must never be read as SQL.
+    #[test]
+    fn values_are_written_as_digits() {
+        assert_eq!(hex(b"'; --\\"), "X'273b202d2d5c'");
+        assert_eq!(maybe_hex(None), "NULL");
+        assert_eq!(maybe_int(Some(-7)), "(-7)");
+    }
+}
