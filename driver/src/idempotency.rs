@@ -236,7 +236,7 @@ impl Idempotency {
         let problem = Problem::outcome_unknown(policy.recovery)
             .with_status(policy.broken_status)
             .with_instance(self.instance());
-        problem.render(&HeaderMap::new(), &policy.docs).map(Whole::new)
+        policy.render(&problem, &HeaderMap::new()).map(Whole::new)
     }
 
     pub(crate) fn of(shared: Arc<Shared>) -> Self {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use semel_core::policy::Policy;
 use semel_core::problem::{Code, Docs, Problem};
 use tower_service::Service;
 
@@ -19,12 +20,19 @@ use crate::upstream::{RequestBody, ResponseBody, UpstreamError, UpstreamErrorKin
 #[derive(Clone, Debug)]
 pub struct Answering<S> {
     inner: S,
+    rules: Option<Policy>,
 }
 
 impl<S> Answering<S> {
     /// Answers for `inner`.
     pub fn new(inner: S) -> Self {
-        Self { inner }
+        Self { inner, rules: None }
+    }
+
+    /// Tells of an application that cannot be reached as these rules tell problems.
+    pub(crate) fn by(mut self, rules: &Policy) -> Self {
+        self.rules = Some(rules.clone());
+        self
     }
 }
 
@@ -43,7 +51,7 @@ where
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let accept = request.headers().get(ACCEPT).cloned();
-        AnsweringFuture { future: self.inner.call(request), accept }
+        AnsweringFuture { future: self.inner.call(request), accept, rules: self.rules.clone() }
     }
 }
 
@@ -54,6 +62,7 @@ pin_project_lite::pin_project! {
         #[pin]
         future: F,
         accept: Option<HeaderValue>,
+        rules: Option<Policy>,
     }
 }
 
@@ -67,15 +76,21 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let outcome = ready!(this.future.poll(cx));
-        Poll::Ready(Ok(outcome.unwrap_or_else(|error| failed(&error, this.accept.take()))))
+        Poll::Ready(Ok(
+            outcome.unwrap_or_else(|error| failed(&error, this.accept.take(), this.rules.as_ref()))
+        ))
     }
 }
 
-fn failed<B: RequestBody>(error: &UpstreamError, accept: Option<HeaderValue>) -> Response<ResponseBody<B>> {
+fn failed<B: RequestBody>(
+    error: &UpstreamError,
+    accept: Option<HeaderValue>,
+    rules: Option<&Policy>,
+) -> Response<ResponseBody<B>> {
     tracing::warn!(%error, source = error.source_text(), "request not forwarded");
     let mut response = match error.kind() {
         UpstreamErrorKind::Unreachable | UpstreamErrorKind::Refused | UpstreamErrorKind::ConnectTimeout => {
-            unreachable(error, accept)
+            unreachable(error, accept, rules)
         }
         UpstreamErrorKind::RequestBody => blank(error, StatusCode::BAD_REQUEST),
         UpstreamErrorKind::RequestBodyTimeout => blank(error, StatusCode::REQUEST_TIMEOUT),
@@ -92,6 +107,7 @@ fn failed<B: RequestBody>(error: &UpstreamError, accept: Option<HeaderValue>) ->
 fn unreachable<B: RequestBody>(
     error: &UpstreamError,
     accept: Option<HeaderValue>,
+    rules: Option<&Policy>,
 ) -> Response<ResponseBody<B>> {
     let mut asked = HeaderMap::new();
     if let Some(accept) = accept {
@@ -100,7 +116,11 @@ fn unreachable<B: RequestBody>(
     let problem = Problem::new(Code::UpstreamUnreachable)
         .with_detail(error.to_string())
         .with_retry_after(Duration::from_secs(1));
-    problem.render(&asked, &Docs::default()).map(ResponseBody::full)
+    let told = match rules {
+        Some(rules) => rules.render(&problem, &asked),
+        None => problem.render(&asked, &Docs::default()),
+    };
+    told.map(ResponseBody::full)
 }
 
 /// A failure that the status says all about (RFC 9457, section 4.2.1).

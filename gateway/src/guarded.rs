@@ -30,7 +30,7 @@ pub struct GuardedForward {
 impl GuardedForward {
     /// A service with a connection pool of its own.
     pub fn new(config: &GatewayConfig, idempotency: Idempotency) -> Self {
-        let inner = Answering::new(Forward::new(config));
+        let inner = Answering::new(Forward::new(config)).by(idempotency.policy());
         Self { service: IdempotencyService::new(idempotency, inner), later: None }
     }
 
@@ -40,14 +40,15 @@ impl GuardedForward {
         idempotency: Idempotency,
         later: Arc<OnceLock<Idempotency>>,
     ) -> Self {
-        let inner = Answering::new(Forward::new(config));
+        let inner = Answering::new(Forward::new(config)).by(idempotency.policy());
         Self { service: IdempotencyService::new(idempotency, inner.clone()), later: Some((later, inner)) }
     }
 
     fn switch(&mut self) {
         let there = self.later.as_ref().and_then(|(later, inner)| Some((later.get()?, inner)));
         if let Some((idempotency, inner)) = there {
-            self.service = IdempotencyService::new(idempotency.clone(), inner.clone());
+            self.service =
+                IdempotencyService::new(idempotency.clone(), inner.clone().by(idempotency.policy()));
             self.later = None;
         }
     }

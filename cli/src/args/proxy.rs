@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use semel_core::fingerprint::Pointer;
-use semel_core::policy::Keep;
+use semel_core::policy::{Keep, Profile};
 use semel_core::record::Recovery;
 
 use super::address::{AdminAddress, address};
@@ -210,6 +210,16 @@ pub(crate) struct ProxyArgs {
         help_heading = "Answers"
     )]
     pub(crate) keep_answers: AnswersArg,
+
+    /// Follow a known API: its methods, statuses and errors, and which answers are kept how long. stripe-v1
+    #[arg(
+        long,
+        env = "SEMEL_PROFILE",
+        value_name = "NAME",
+        conflicts_with_all = ["methods", "strict_keys", "keep", "keep_bodies", "keep_records"],
+        help_heading = "Answers"
+    )]
+    pub(crate) profile: Option<Profile>,
 
     /// How long a kept body can be replayed
     #[arg(long, env = "SEMEL_KEEP_BODIES", default_value = "24h", value_name = "TIME", value_parser = duration, help_heading = "Answers")]

@@ -52,6 +52,9 @@ pub(super) fn policy(args: &ProxyArgs, url: &UpstreamUrl) -> Result<PolicyBuilde
     if args.fail_open {
         policy = policy.fail_open();
     }
+    if let Some(profile) = args.profile {
+        policy = policy.profile(profile);
+    }
     policy.clone().build().map_err(|error| Fault::config(as_flags(&error.to_string())))?;
     Ok(policy)
 }

@@ -61,6 +61,23 @@ async fn a_bad_variable_names_the_flag() {
     }
 }
 
+/// A profile sets what these flags set: one of the two would be ignored.
+#[tokio::test]
+async fn a_profile_and_a_flag_that_it_sets_are_refused_together() {
+    let folder = Folder::new();
+    let begin = ["proxy", "--upstream", "http://127.0.0.1:9", "--listen", "127.0.0.1:0", "--profile"];
+    for (more, named) in [
+        (&["stripe-v1", "--keep", "success"][..], "--keep"),
+        (&["stripe-v1", "--methods", "PUT"], "--methods"),
+        (&["stripe-v1", "--strict-keys"], "--strict-keys"),
+        (&["stripe"], "stripe-v1"),
+    ] {
+        let ended = folder.run(&[&begin[..], more].concat()).await;
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.err.contains(named) && ended.err.contains("--profile"), "{}", ended.err);
+    }
+}
+
 #[tokio::test]
 async fn a_scope_keeps_tenants_apart() {
     let upstream = Upstream::answering("made").await.unwrap();

@@ -195,7 +195,7 @@ impl Rejection {
         for value in &asker.accept {
             headers.append(ACCEPT, value.clone());
         }
-        let mut response = problem.with_instance(instance).render(&headers, &asker.policy.docs);
+        let mut response = asker.policy.render(&problem.with_instance(instance), &headers);
         asker.decorate(response.headers_mut());
         response
     }

@@ -90,7 +90,7 @@ impl Rederiving {
         }
         let mut headers = parts.headers;
         HeaderRules::strip_answer(&mut headers);
-        HeaderRules::mark_replayed(&mut headers, self.asker.origin.is_some());
+        self.asker.policy.headers.mark_replayed(&mut headers, self.asker.origin.is_some());
         self.asker.decorate(&mut headers);
         Ok(Replay { status: parts.status, headers, body, trailers, age: self.age })
     }

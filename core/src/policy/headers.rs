@@ -28,6 +28,34 @@ pub struct HeaderRules {
     /// Whether the application may answer a guarded request in a content coding. Off by default: a retry may
     /// accept other codings than the first try did, so guarded requests go on with `Accept-Encoding: identity`.
     pub keep_encodings: bool,
+    /// What marks a replay. Default `Idempotency-Replayed: true`.
+    pub marker: Marker,
+}
+
+/// The field that marks an answer as kept from an earlier run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a field has these")]
+pub struct Marker {
+    /// Its name.
+    pub name: HeaderName,
+    /// Its value.
+    pub value: HeaderValue,
+}
+
+impl Default for Marker {
+    fn default() -> Self {
+        Self { name: IDEMPOTENCY_REPLAYED, value: HeaderValue::from_static("true") }
+    }
+}
+
+impl Marker {
+    /// The name as scripts are told it.
+    fn exposed(&self) -> HeaderValue {
+        if self.name == IDEMPOTENCY_REPLAYED {
+            return HeaderValue::from_static("Idempotency-Replayed");
+        }
+        HeaderValue::from(self.name.clone())
+    }
 }
 
 impl HeaderRules {
@@ -113,7 +141,7 @@ impl HeaderRules {
         headers.remove("proxy-connection");
     }
 
-    /// The fields of a replay: the stored ones, `Idempotency-Replayed: true`, and what depends on who asks now.
+    /// The fields of a replay: the stored ones, its [marker](Self::marker), and what depends on who asks now.
     ///
     /// * `Access-Control-*` is sent only if `request_origin` is the origin of the first request.
     /// * To a request with an `Origin` the marker is exposed (`Access-Control-Expose-Headers`), so that scripts
@@ -133,19 +161,19 @@ impl HeaderRules {
         } else {
             self.keep_from(&stored.headers, |name| name.as_str().starts_with("access-control-"))
         };
-        Self::mark_replayed(&mut headers, request_origin.is_some());
+        self.mark_replayed(&mut headers, request_origin.is_some());
         if has_explicit_freshness(&headers) {
             headers.insert(AGE, HeaderValue::from(age.as_secs().min(LARGEST_AGE)));
         }
         headers
     }
 
-    /// Marks an answer as one to a request that was done before: `Idempotency-Replayed: true`, exposed to scripts where
-    /// the request has an origin.
-    pub fn mark_replayed(headers: &mut HeaderMap, has_origin: bool) {
-        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-        if has_origin && !exposes_marker(headers) {
-            headers.append(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Idempotency-Replayed"));
+    /// Marks an answer as one to a request that was done before: the [marker](Self::marker), exposed to scripts where the
+    /// request has an origin.
+    pub fn mark_replayed(&self, headers: &mut HeaderMap, has_origin: bool) {
+        headers.insert(self.marker.name.clone(), self.marker.value.clone());
+        if has_origin && !exposes(headers, &self.marker.name) {
+            headers.append(ACCESS_CONTROL_EXPOSE_HEADERS, self.marker.exposed());
         }
     }
 
@@ -213,9 +241,9 @@ fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Only the name itself counts: `*` exposes nothing to a request with credentials (Fetch, section 3.3.3).
-fn exposes_marker(headers: &HeaderMap) -> bool {
+fn exposes(headers: &HeaderMap, marker: &HeaderName) -> bool {
     list(headers, ACCESS_CONTROL_EXPOSE_HEADERS)
-        .any(|name| name.eq_ignore_ascii_case(IDEMPOTENCY_REPLAYED.as_str().as_bytes()))
+        .any(|name| name.eq_ignore_ascii_case(marker.as_str().as_bytes()))
 }
 
 fn has_explicit_freshness(headers: &HeaderMap) -> bool {

@@ -3,6 +3,7 @@
 mod answers;
 pub mod headers;
 pub mod keep;
+pub mod profile;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::store::Quota;
 pub use answers::Answers;
 pub use headers::HeaderRules;
 pub use keep::Keep;
+pub use profile::Profile;
 
 /// The rules of a route, checked.
 ///
@@ -114,6 +116,9 @@ pub struct PolicyBuilder {
     pub quota: Option<Quota>,
     /// Where the problem types are documented.
     pub docs: Docs,
+    /// The known API whose way to tell errors is followed. Default none: RFC 9457. Set by [`Profile::over`] with all
+    /// that belongs to it.
+    pub profile: Option<Profile>,
 }
 
 /// Whether a guarded request needs a key.
@@ -191,6 +196,7 @@ impl Default for PolicyBuilder {
             broken_status: StatusCode::INTERNAL_SERVER_ERROR,
             quota: None,
             docs: Docs::default(),
+            profile: None,
         }
     }
 }
@@ -399,6 +405,13 @@ macro_rules! policy_setters {
         #[must_use]
         pub fn quota(mut $self, quota: $crate::store::Quota) -> Self {
             $path.quota = Some(quota);
+            $self
+        }
+
+        /// Follows a known API: sets what its profile says, over what was set before.
+        #[must_use]
+        pub fn profile(mut $self, profile: $crate::policy::Profile) -> Self {
+            $path = profile.over($path);
             $self
         }
 

@@ -39,6 +39,13 @@ impl Problem {
         if let Ok(link) = HeaderValue::try_from(link) {
             headers.insert(LINK, link);
         }
+        headers.extend(self.exchange_fields());
+    }
+
+    /// The fields that every way to tell a problem carries: when to come again, where the result is, and what a gateway
+    /// before this one reads.
+    pub(crate) fn exchange_fields(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
         if let Some(after) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
@@ -48,6 +55,7 @@ impl Problem {
         if let Some(outcome) = self.outcome {
             headers.insert(IDEMPOTENCY_OUTCOME, outcome.to_header_value());
         }
+        headers
     }
 
     /// The members of every format, in their order.

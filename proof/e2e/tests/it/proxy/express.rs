@@ -2,17 +2,16 @@
 //! application itself, past the proxy.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use semel_testkit::client::{Ask, get, in_time, post};
 use semel_testkit::program::Proxy;
-use semel_testkit::skip::skip;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
+use super::npm;
 use super::support::{Place, assert_problem, assert_replay, code, until};
 
 #[tokio::test]
@@ -146,13 +145,7 @@ struct Express {
 impl Express {
     /// Nothing where Node is missing, and a note of it.
     async fn start(test: &str) -> Option<Self> {
-        for program in ["node", "npm"] {
-            if !answers(program) {
-                skip(test, &format!("{program} is missing")).unwrap();
-                return None;
-            }
-        }
-        let folder = tokio::task::spawn_blocking(install).await.unwrap();
+        let folder = npm::installed(test, "express", "server.js").await?;
         let mut process = Command::new("node")
             .arg("server.js")
             .current_dir(folder)
@@ -181,34 +174,4 @@ impl Express {
         let answer = get("/orders").send(self.address).await.unwrap();
         serde_json::from_slice(&answer.body).unwrap()
     }
-}
-
-fn answers(program: &str) -> bool {
-    let mut version = std::process::Command::new(program);
-    version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-    version.status().is_ok_and(|status| status.success())
-}
-
-/// Installs what the lock file says, once a lock file, into a copy in the target folder.
-fn install() -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("express");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("express");
-    std::fs::create_dir_all(&folder).unwrap();
-    let turn = std::fs::File::create(folder.join("turn")).unwrap();
-    turn.lock().unwrap();
-    for file in ["package.json", "package-lock.json", ".npmrc", "server.js"] {
-        std::fs::copy(source.join(file), folder.join(file)).unwrap();
-    }
-    let wanted = std::fs::read(folder.join("package-lock.json")).unwrap();
-    let installed = folder.join("installed");
-    if std::fs::read(&installed).is_ok_and(|installed| installed == wanted) {
-        return folder;
-    }
-    let mut npm = std::process::Command::new("npm");
-    npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error"])
-        .current_dir(&folder);
-    let output = npm.output().unwrap();
-    assert!(output.status.success(), "npm ci: {}", String::from_utf8_lossy(&output.stderr));
-    std::fs::write(installed, wanted).unwrap();
-    folder
 }

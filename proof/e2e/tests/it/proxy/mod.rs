@@ -6,6 +6,8 @@ mod crash;
 mod express;
 mod lifecycle;
 mod luck;
+mod npm;
 pub(crate) mod shop;
 mod store;
+mod stripe;
 pub(crate) mod support;
