@@ -26,6 +26,7 @@ const CRATES: &[(&str, u8)] = &[
     ("semel-example-axum-hello", EXAMPLE),
     ("semel-example-axum-payments", EXAMPLE),
     ("semel-example-reconcile", EXAMPLE),
+    ("semel-example-tokio-postgres", EXAMPLE),
     ("xtask", 10),
 ];
 

@@ -19,7 +19,7 @@ pub(super) const SAVEPOINT: &str = "semel_run";
 
 /// What a driver of PostgreSQL needs to complete a record in its own transaction: for diesel, SeaORM, tokio-postgres and
 /// other versions of sqlx. [`Transactions`](semel_core::store::Transactions) made of it go into
-/// `Idempotency::transactional` as those of [`PostgresStore::transactions`] do.
+/// `Idempotency::transactional` as those of [`PostgresStore::transactions`] do. `examples/tokio-postgres` is a whole one.
 ///
 /// 1. [`begin`](Self::begin), one message of the simple protocol, before the handler's first statement.
 /// 2. Where the writes are to be rolled back and the answer kept: [`undo`](Self::undo). Error 3B001 or 25P01 says that the
