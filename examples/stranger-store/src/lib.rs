@@ -1,7 +1,7 @@
 //! A store by somebody else: a map behind one lock, written from the documentation of [`Store`] and nothing else.
 //!
 //! It is the worked example of `semel-conformance`: `tests/laws.rs` is all it takes to find out whether it is right.
-//! Every method is one locked step, so the whole question is what that step does; [`Row`] has the answers.
+//! Every method is one locked step, so the whole question is what that step does; `Row` has the answers.
 
 mod row;
 
