@@ -71,6 +71,15 @@ async fn postgres_well_and_ill() {
     ill(&[&as_user("postgres", "nowhere")], 5, "no such database", "the URL").await;
     ill(&[&url, "--schema", "elsewhere"], 5, "run `semel migrate`", "the schema").await;
 
+    server.sql("DROP INDEX semel.record_due; ALTER TABLE semel.record ALTER COLUMN op TYPE text").unwrap();
+    for mend in [
+        "CREATE INDEX record_due ON \"semel\".record (due) WHERE due IS NOT NULL",
+        "ALTER TABLE \"semel\".record ALTER COLUMN op TYPE bytea USING op::bytea",
+    ] {
+        ill(&[&url], 5, mend, "change what is named").await;
+        server.sql(mend).unwrap();
+    }
+
     let standby = server.standby(server.address()).await.unwrap();
     server.until("SELECT count(*) FROM pg_stat_replication", "1").await.unwrap();
     ill(&[&standby.url()], 5, "is a standby", "connect to the primary").await;

@@ -97,6 +97,7 @@ mod operate;
 mod ops;
 mod row;
 mod session;
+mod shape;
 mod sql;
 mod tls;
 mod tx;

@@ -63,6 +63,7 @@ impl Connections {
             let text = format!("BEGIN; {}; {SHIFTED} COMMIT", lock(&opening.schema));
             session.script(&opening.schema.write(&text)).await?;
         }
+        self.check_shape(session, &opening.schema).await?;
         self.check_rights(session, &opening.schema).await?;
         self.secret(session, opening).await
     }

@@ -14,6 +14,7 @@ mod crash;
 mod laws;
 mod open;
 mod server;
+mod shape;
 mod shared;
 mod support;
 #[cfg(feature = "tls")]

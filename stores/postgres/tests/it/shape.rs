@@ -1,0 +1,136 @@
+//! Schemas that somebody has changed, or made by hand.
+
+use semel_core::store::StoreErrorKind as Kind;
+
+use crate::open::refused;
+use crate::support::{Schema, completed, test};
+
+/// What is done to a schema, what is said of it, and with what: `{q}` is the schema as it is quoted.
+const CHANGES: &[(&str, &str, &str)] = &[
+    ("DROP TABLE {s}.record", "table record is missing", "CREATE TABLE {q}.record (id bytea NOT NULL, "),
+    (
+        "ALTER TABLE {s}.record DROP COLUMN due",
+        "column record.due is missing",
+        "ALTER TABLE {q}.record ADD COLUMN due timestamp with time zone",
+    ),
+    (
+        "ALTER TABLE {s}.record DROP COLUMN body_bytes",
+        "column record.body_bytes is missing",
+        "ALTER TABLE {q}.record ADD COLUMN body_bytes bigint NOT NULL DEFAULT 0",
+    ),
+    (
+        "ALTER TABLE {s}.meta DROP COLUMN secret_check",
+        "column meta.secret_check is missing",
+        "ALTER TABLE {q}.meta ADD COLUMN secret_check bytea",
+    ),
+    (
+        "ALTER TABLE {s}.record ALTER COLUMN fence TYPE integer",
+        "column record.fence is of type integer, not bigint",
+        "ALTER TABLE {q}.record ALTER COLUMN fence TYPE bigint USING fence::bigint",
+    ),
+    (
+        "ALTER TABLE {s}.record ALTER COLUMN due TYPE timestamp",
+        "column record.due is of type timestamp without time zone, not timestamp with time zone",
+        "ALTER TABLE {q}.record ALTER COLUMN due TYPE timestamp with time zone USING due::timestamp with time zone",
+    ),
+    (
+        "ALTER TABLE {s}.record ALTER COLUMN expires SET NOT NULL",
+        "column record.expires takes no NULL",
+        "ALTER TABLE {q}.record ALTER COLUMN expires DROP NOT NULL",
+    ),
+    (
+        "ALTER TABLE {s}.record ALTER COLUMN watched DROP DEFAULT",
+        "column record.watched has no default",
+        "ALTER TABLE {q}.record ALTER COLUMN watched SET DEFAULT false",
+    ),
+    (
+        "DELETE FROM {s}.record; ALTER TABLE {s}.record ADD COLUMN \"a b\" text NOT NULL",
+        "column record.a b is not one of ours",
+        "ALTER TABLE {q}.record ALTER COLUMN \"a b\" DROP NOT NULL",
+    ),
+    (
+        "DROP INDEX {s}.record_due",
+        "index record_due is missing",
+        "CREATE INDEX record_due ON {q}.record (due) WHERE due IS NOT NULL",
+    ),
+    (
+        "DROP INDEX {s}.record_principal; CREATE INDEX record_principal ON {s}.record (principal) WHERE state = 1",
+        "index record_principal is of no use",
+        "DROP INDEX {q}.record_principal; CREATE INDEX record_principal ON {q}.record (principal) WHERE principal IS NOT NULL",
+    ),
+    (
+        "ALTER TABLE {s}.record DROP CONSTRAINT record_pkey",
+        "table record has no primary key (id)",
+        "ALTER TABLE {q}.record ADD PRIMARY KEY (id)",
+    ),
+    (
+        "DROP SEQUENCE {s}.fence",
+        "sequence fence is missing",
+        "CREATE SEQUENCE {q}.fence AS bigint CACHE 1 NO CYCLE; SELECT setval('{q}.fence', coalesce(max(fence), 0) + 1000000000) FROM {q}.record",
+    ),
+    (
+        "ALTER SEQUENCE {s}.fence CACHE 100",
+        "sequence fence does not count up",
+        "ALTER SEQUENCE {q}.fence AS bigint INCREMENT 1 CACHE 1 NO CYCLE",
+    ),
+];
+
+fn there(schema: &Schema, text: &str) -> String {
+    text.replace("{q}", &format!("\"{}\"", schema.0))
+}
+
+// "Something is wrong with your schema" would leave whoever runs migrations by hand to compare them by eye.
+#[test]
+fn what_differs_in_a_schema_is_named_with_the_statement_that_mends_it() {
+    test(async || {
+        let schema = Schema::new();
+        completed(&schema.open().await, 1, "before").await;
+        for (key, (change, what, mend)) in (2..).zip(CHANGES) {
+            schema.run(change).await;
+            let names = [*what, &there(&schema, mend)];
+            let text = refused(schema.builder().migrate(false), Kind::Config, &names).await;
+            assert_eq!(refused(schema.builder(), Kind::Config, &[]).await, text, "migrating hides nothing");
+            // Each is what differs, a colon and a statement or two; and they are the whole of what is needed.
+            let (_, listed) = text.split_once("differs from what is needed: ").unwrap();
+            for part in listed.split("; ") {
+                schema.run(part.split_once(": ").map_or(part, |(_, mend)| mend)).await;
+            }
+            let store = schema.builder().migrate(false).open().await.unwrap();
+            completed(&store, key, "after").await;
+        }
+    });
+}
+
+#[test]
+fn everything_that_differs_is_named_at_once() {
+    test(async || {
+        let schema = Schema::new();
+        drop(schema.open().await);
+        let changes =
+            ["DROP INDEX {s}.record_due", "ALTER TABLE {s}.record DROP COLUMN op", "DROP SEQUENCE {s}.fence"];
+        for change in changes {
+            schema.run(change).await;
+        }
+        let names = ["record_due", "column record.op is missing", "sequence fence"];
+        refused(schema.builder().migrate(false), Kind::Config, &names).await;
+    });
+}
+
+// What an application adds for itself is its own.
+#[test]
+fn what_is_there_beside_and_names_of_indexes_are_no_difference() {
+    test(async || {
+        let schema = Schema::new();
+        drop(schema.open().await);
+        schema
+            .run(
+                "ALTER TABLE {s}.record ADD COLUMN note text, ADD COLUMN made timestamptz NOT NULL DEFAULT now();
+                 ALTER INDEX {s}.record_due RENAME TO due_of_ours; CREATE INDEX ON {s}.record (status);
+                 DROP INDEX {s}.record_principal; CREATE INDEX ON {s}.record (principal);
+                 ALTER TABLE {s}.record RENAME CONSTRAINT record_pkey TO key_of_ours; CREATE TABLE {s}.more (a int)",
+            )
+            .await;
+        let store = schema.builder().migrate(false).open().await.unwrap();
+        completed(&store, 1, "x").await;
+    });
+}
