@@ -201,6 +201,9 @@ pub struct Begin {
 }
 
 /// A limit on what one principal may keep in the store, judged inside the claim.
+///
+/// Where [`Capabilities::quotas`] says [`Quotas::Limited`], only those records of the principal count that were
+/// themselves claimed with a quota. For a host that sets one on each claim of a principal there is no difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Records of the same principal tag, in any state. `None`: no limit.
@@ -476,12 +479,35 @@ pub struct Capabilities {
     pub max_body: Option<u64>,
     /// Whether [`Store::watch`] wakes for changes made by other processes too.
     pub notifies_across_processes: bool,
+    /// Which records a [`Quota`] counts.
+    pub quotas: Quotas,
+}
+
+/// Which records a [`Quota`] counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Quotas {
+    /// None: a claim with a quota is refused, as [`StoreErrorKind::Config`].
+    #[default]
+    Refused,
+    /// Those of the principal that were claimed with a quota. Records from before quotas were set, or from a program that
+    /// sets none, do not count.
+    Limited,
+    /// All of the principal.
+    All,
 }
 
 impl Capabilities {
     /// A store of this name that promises nothing else.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, durable: false, shared: false, max_body: None, notifies_across_processes: false }
+        Self {
+            name,
+            durable: false,
+            shared: false,
+            max_body: None,
+            notifies_across_processes: false,
+            quotas: Quotas::Refused,
+        }
     }
 }
 

@@ -228,7 +228,9 @@ impl Store for StrangerStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new("stranger")
+        let mut capabilities = Capabilities::new("stranger");
+        capabilities.quotas = semel_core::store::Quotas::All;
+        capabilities
     }
 
     fn secret(&self) -> &Secret {

@@ -188,6 +188,7 @@ impl Store for MemoryStore {
     fn capabilities(&self) -> Capabilities {
         let mut can = Capabilities::new(NAME);
         can.max_body = Some(self.0.budget.max_bytes());
+        can.quotas = semel_core::store::Quotas::All;
         can
     }
 

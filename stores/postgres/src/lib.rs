@@ -232,6 +232,7 @@ impl Builder {
         capabilities.durable = true;
         capabilities.shared = true;
         capabilities.max_body = Some(max_body);
+        capabilities.quotas = semel_core::store::Quotas::All;
         capabilities.notifies_across_processes = listen.is_some();
         if let Some(options) = listen {
             desk.spawn(listen::listen(options, schema.channel(), Arc::clone(&watchers)));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use semel_core::identity::Secret;
-use semel_core::store::{Capabilities, StoreError, StoreErrorKind};
+use semel_core::store::{Capabilities, Quotas, StoreError, StoreErrorKind};
 
 use crate::RedisStore;
 use crate::address::{Address, Login};
@@ -181,6 +181,8 @@ impl Builder {
         capabilities.shared = true;
         capabilities.max_body = Some(self.max_body);
         capabilities.notifies_across_processes = true;
+        // No step of a cluster reads the record and what its principal keeps.
+        capabilities.quotas = if steps.servers.is_cluster() { Quotas::Refused } else { Quotas::Limited };
         Ok(RedisStore {
             steps: Arc::new(steps),
             watchers,

@@ -113,8 +113,9 @@
 //!
 //! # Quotas
 //!
-//! A quota counts the records that were themselves claimed under a quota. Its index is on another slot than the records, so
-//! that a cluster has none, and refuses claims with one (`Config`).
+//! A quota counts the records that were themselves claimed under a quota
+//! ([`Quotas::Limited`](semel_core::store::Quotas::Limited)): a claim without one pays for no index. That index is on another
+//! slot than the records, so that a cluster has none, and refuses claims with one (`Config`).
 //!
 //! # Rights
 //!

@@ -214,6 +214,7 @@ impl Builder {
         capabilities.durable = self.synchronous == Synchronous::Full;
         capabilities.shared = true;
         capabilities.max_body = Some(self.max_body);
+        capabilities.quotas = semel_core::store::Quotas::All;
         Ok(SqliteStore { writer, _checkpointer: checkpointer, watchers, file: seen_as, secret, capabilities })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use semel_core::record::{PrincipalTag, RecordId, RecordView, State};
-use semel_core::store::{Begin, Swept};
+use semel_core::store::{Begin, Quotas, Swept};
 
 use super::answer::{Refusal, Room, demanded};
 use super::{Answer, Call, Clock, Slot};
@@ -13,13 +13,14 @@ use super::{Answer, Call, Clock, Slot};
 #[derive(Clone, Debug)]
 pub struct Model {
     clock: Clock,
+    quotas: Quotas,
     slots: BTreeMap<RecordId, Slot>,
 }
 
 impl Model {
-    /// An empty store, whose clock shows this.
-    pub const fn new(clock: Clock) -> Self {
-        Self { clock, slots: BTreeMap::new() }
+    /// An empty store, whose clock shows this, and whose quotas count these records.
+    pub const fn new(clock: Clock, quotas: Quotas) -> Self {
+        Self { clock, quotas, slots: BTreeMap::new() }
     }
 
     /// Its time.
@@ -117,7 +118,7 @@ impl Model {
         kept.filter(|kept| {
             let bound = kept.fingerprint.is_some();
             let may = kept.principal == principal || !bound && principal.is_none();
-            may && (perhaps || bound && kept.limited)
+            may && (perhaps || bound && (kept.limited || self.quotas == Quotas::All))
         })
         .fold((0, 0), |(records, bytes), kept| (records + 1, bytes + kept.body_bytes(self.clock)))
     }

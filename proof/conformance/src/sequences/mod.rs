@@ -23,7 +23,7 @@ use semel_core::store::{Delete, Query, StoreError, Swept};
 use tokio::sync::mpsc;
 
 use crate::kit::{Lab, ask, ok};
-use crate::model::{Clock, Model};
+use crate::model::{Call, Clock, Model};
 use crate::{Fixture, seed};
 use moves::{Move, Seen, TICK, moves};
 
@@ -104,7 +104,7 @@ impl<F: Fixture> Bench<F> {
     /// Plays one sequence over a store without records, and removes what it leaves.
     async fn play(&mut self, moves: &[Move]) -> Result<(), String> {
         self.number += 1;
-        let mut model = Model::new(self.now().await);
+        let mut model = Model::new(self.now().await, self.lab.store.capabilities().quotas);
         let mut seen = Seen::new(self.number);
         let mut script = Vec::new();
         let mut played = Ok(());
@@ -148,7 +148,12 @@ impl<F: Fixture> Bench<F> {
                 model.swept(&swept, self.gone + script.len()).map_err(|refusal| refusal.to_string())
             }
             _ => {
-                let Some(call) = seen.call(step, model.clock()) else { return Ok(()) };
+                let Some(mut call) = seen.call(step, model.clock()) else { return Ok(()) };
+                if let Call::Begin(ask) = &mut call
+                    && !self.lab.fixture.quotas()
+                {
+                    ask.quota = None;
+                }
                 let sent = call.send(&self.lab.store).await;
                 script.push(format!("  {call:?}\n    -> {sent:?}"));
                 let answer = sent.map_err(failed)?;

@@ -25,10 +25,10 @@ end
 local function forget(members, bytes, member)
   local kept = redis.call('HGET', bytes, member)
   redis.call('ZREM', members, member)
-  if kept then
-    redis.call('HDEL', bytes, member)
-    redis.call('HINCRBY', bytes, 'total', -kept)
-  end
+  if not kept then return end
+  redis.call('HDEL', bytes, member)
+  -- In Lua the negative of 0 is -0, which Redis takes for no integer.
+  if tonumber(kept) > 0 then redis.call('HINCRBY', bytes, 'total', '-' .. kept) end
 end
 
 local function count(r)

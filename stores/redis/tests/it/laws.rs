@@ -80,7 +80,7 @@ impl Place for Single {
     }
 }
 
-semel_conformance::laws!(open = Redis<Single>, without = sequences);
+semel_conformance::laws!(open = Redis<Single>);
 
 mod on_valkey {
     pub(crate) struct Valkey;
@@ -91,7 +91,7 @@ mod on_valkey {
         }
     }
 
-    semel_conformance::laws!(open = super::Redis<Valkey>, without = sequences);
+    semel_conformance::laws!(open = super::Redis<Valkey>);
 }
 
 mod on_a_cluster {
@@ -105,7 +105,7 @@ mod on_a_cluster {
         const WHOLE: bool = false;
     }
 
-    semel_conformance::laws!(open = super::Redis<Cluster>, without = sequences);
+    semel_conformance::laws!(open = super::Redis<Cluster>);
 }
 
 mod through_a_sentinel {
@@ -117,5 +117,5 @@ mod through_a_sentinel {
         }
     }
 
-    semel_conformance::laws!(open = super::Redis<Sentinel>, without = sequences);
+    semel_conformance::laws!(open = super::Redis<Sentinel>);
 }

@@ -8,7 +8,7 @@ use redis::Commands as _;
 use semel_core::identity::Secret;
 use semel_core::record::{ClaimId, Recovery, Retention, State};
 use semel_core::store::{
-    Begin, Begun, Delete, Deleted, ReleaseAs, ReleaseBy, Resolution, Resolved, Settled, Store as _,
+    Begin, Begun, Delete, Deleted, Quota, ReleaseAs, ReleaseBy, Resolution, Resolved, Settled, Store as _,
     StoreErrorKind, Verdict,
 };
 use semel_store_redis::RedisStore;
@@ -128,6 +128,34 @@ fn only_what_is_settled_has_a_time_to_live_and_it_is_never_too_short() {
         assert!(ttl(&mut redis, key(&prefix, 6)) >= day, "the last fence is remembered");
         let answers: bool = redis.exists(key(&prefix, 6) + ":a").unwrap();
         assert!(!answers, "the answer is left behind");
+    });
+}
+
+// In Lua the negative of 0 is -0, which is no integer to Redis: the owner of such a record was refused for ever, and with
+// it every sweep.
+#[test]
+fn a_record_that_outlived_its_body_stops_neither_its_owners_claims_nor_sweeps() {
+    test(async || {
+        let limited = |n| Begin { quota: Some(Quota { records: Some(9), bytes: Some(9) }), ..ask(n) };
+        let (body, record) = (Duration::from_hours(1), Duration::from_hours(2));
+        for sweeps in [false, true] {
+            let manual = Manual::open().await;
+            let Begun::Acquired(acquired) = manual.store.begin(&limited(1)).await.unwrap() else {
+                panic!("held")
+            };
+            let keep = Retention { body, record, ..Retention::default() };
+            let settled =
+                manual.store.complete(acquired.lease.as_ref(), &answer("done"), &keep).await.unwrap();
+            assert_eq!(settled, Settled::Applied);
+            manual.advance(body);
+            assert_eq!(manual.store.sweep(10).await.unwrap().bodies, 1);
+            manual.advance(record);
+            if sweeps {
+                assert_eq!(manual.store.sweep(10).await.unwrap().removed, 1);
+            }
+            let begun = manual.store.begin(&limited(2)).await.unwrap();
+            assert!(matches!(begun, Begun::Acquired(_)), "{begun:?}");
+        }
     });
 }
 
