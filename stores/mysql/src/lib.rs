@@ -178,6 +178,7 @@ impl Builder {
         capabilities.durable = server.durable();
         capabilities.shared = true;
         capabilities.max_body = Some(max_body);
+        capabilities.quotas = semel_core::store::Quotas::All;
         Ok(MySqlStore { desk, watchers: Arc::default(), names, secret, capabilities })
     }
 

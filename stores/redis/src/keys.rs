@@ -6,7 +6,8 @@
 //! | `PREFIX:{ID}:a` | the blob of an answer too large to be part of its record |
 //! | `PREFIX:{ID}:s:NONCE` | such a blob before its completion, for an hour at most |
 //! | `PREFIX:{ID}:q` | a stored request |
-//! | `PREFIX:p:TAG`, `PREFIX:p:TAG:b` | what a principal keeps, where there are quotas |
+//! | `PREFIX:p:TAG` | a principal's records under a quota, by the end of their lives |
+//! | `PREFIX:p:TAG:b`, `PREFIX:p:TAG:u` | the bytes of their bodies, and until when these count |
 //! | `PREFIX:secret`, `PREFIX:{probe-N}` | the store's secret; what `health` writes |
 //!
 //! `ID` is a record id as 64 hexadecimal digits, and the hash tag: all of a record is in one slot.

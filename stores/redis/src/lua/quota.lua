@@ -2,59 +2,67 @@
 -- are for single nodes.
 
 local function owner(r)
-  local base = KEYS[1]:sub(1, -67) .. 'p:'
-  if r.has_principal == 'p' then base = base .. r.principal end
-  return base, base .. ':b'
+  local members = KEYS[1]:sub(1, -67) .. 'p:'
+  if r.has_principal == 'p' then members = members .. r.principal end
+  return { members = members, bytes = members .. ':b', bodies = members .. ':u' }
 end
 
 -- An index lives as long as its longest-lived member.
-local function index_life(members, bytes)
-  local last = redis.call('ZRANGE', members, -1, -1, 'WITHSCORES')[2]
-  if not last then
-    redis.call('UNLINK', bytes)
-  elseif last == 'inf' then
-    redis.call('PERSIST', members)
-    redis.call('PERSIST', bytes)
-  else
-    local at = string.format('%.0f', last - offset + 1000)
-    redis.call('PEXPIREAT', members, at)
-    redis.call('PEXPIREAT', bytes, at)
+local function index_life(of)
+  local last = redis.call('ZRANGE', of.members, -1, -1, 'WITHSCORES')[2]
+  local at = last and last ~= 'inf' and string.format('%.0f', last - offset + 1000)
+  for _, key in pairs(of) do
+    if not last then
+      redis.call('UNLINK', key)
+    elseif at then
+      redis.call('PEXPIREAT', key, at)
+    else
+      redis.call('PERSIST', key)
+    end
   end
 end
 
-local function forget(members, bytes, member)
-  local kept = redis.call('HGET', bytes, member)
-  redis.call('ZREM', members, member)
+-- Takes a member's body out of the sum.
+local function forget_body(of, member)
+  redis.call('ZREM', of.bodies, member)
+  local kept = redis.call('HGET', of.bytes, member)
   if not kept then return end
-  redis.call('HDEL', bytes, member)
+  redis.call('HDEL', of.bytes, member)
   -- In Lua the negative of 0 is -0, which Redis takes for no integer.
-  if tonumber(kept) > 0 then redis.call('HINCRBY', bytes, 'total', '-' .. kept) end
+  if tonumber(kept) > 0 then redis.call('HINCRBY', of.bytes, 'total', '-' .. kept) end
+end
+
+local function forget(of, member)
+  redis.call('ZREM', of.members, member)
+  forget_body(of, member)
 end
 
 local function count(r)
   if r.counted ~= 'q' then return end
-  local members, bytes = owner(r)
-  redis.call('ZADD', members, r.expires > 0 and string.format('%.0f', r.expires) or 'inf', KEYS[1])
-  local before = tonumber(redis.call('HGET', bytes, KEYS[1]) or 0)
-  if r.body_bytes ~= before then
-    redis.call('HSET', bytes, KEYS[1], string.format('%.0f', r.body_bytes))
-    redis.call('HINCRBY', bytes, 'total', string.format('%.0f', r.body_bytes - before))
+  local of = owner(r)
+  redis.call('ZADD', of.members, r.expires > 0 and string.format('%.0f', r.expires) or 'inf', KEYS[1])
+  forget_body(of, KEYS[1])
+  if r.body_bytes > 0 then
+    local bytes = string.format('%.0f', r.body_bytes)
+    redis.call('HSET', of.bytes, KEYS[1], bytes)
+    redis.call('HINCRBY', of.bytes, 'total', bytes)
+    if r.body_until > 0 then redis.call('ZADD', of.bodies, string.format('%.0f', r.body_until), KEYS[1]) end
   end
-  index_life(members, bytes)
+  index_life(of)
 end
 
 local function uncount(r)
   if r.counted ~= 'q' then return end
-  local members, bytes = owner(r)
-  forget(members, bytes, KEYS[1])
-  index_life(members, bytes)
+  local of = owner(r)
+  forget(of, KEYS[1])
+  index_life(of)
 end
 
 local function over_quota(r, records, most_bytes)
-  local members, bytes = owner(r)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', members, '-inf', string.format('%.0f', now))) do
-    forget(members, bytes, member)
-  end
-  if records ~= '' and redis.call('ZCARD', members) >= tonumber(records) then return true end
-  return most_bytes ~= '' and tonumber(redis.call('HGET', bytes, 'total') or 0) >= tonumber(most_bytes)
+  local of, till = owner(r), string.format('%.0f', now)
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', of.members, '-inf', till)) do forget(of, member) end
+  -- A body whose life is over does not count, whether or not a sweep came by.
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', of.bodies, '-inf', till)) do forget_body(of, member) end
+  if records ~= '' and redis.call('ZCARD', of.members) >= tonumber(records) then return true end
+  return most_bytes ~= '' and tonumber(redis.call('HGET', of.bytes, 'total') or 0) >= tonumber(most_bytes)
 end
