@@ -87,6 +87,16 @@ struct Script {
     watching: Watching,
     calls: Vec<Step>,
     renewed: Vec<Vec<RecordId>>,
+    below: usize,
+}
+
+/// A call that the store below works on.
+struct Below(Faults);
+
+impl Drop for Below {
+    fn drop(&mut self) {
+        self.0.locked().below -= 1;
+    }
 }
 
 /// The script of a [`Faulty`] store. Clones are the same script.
@@ -152,6 +162,11 @@ impl Faults {
         self.locked().renewed.clone()
     }
 
+    /// How many calls the store below works on now: for who moves a clock by hand, and not while it does.
+    pub fn below(&self) -> usize {
+        self.locked().below
+    }
+
     fn push(&self, step: Step, fault: Option<Fault>) {
         self.locked().next.entry(step).or_default().push_back(fault);
     }
@@ -203,7 +218,12 @@ impl Faulty {
             hook().await;
         }
         // Not applied before it is polled.
-        let call = call(self.inner.clone());
+        let (call, faults) = (call(self.inner.clone()), self.faults.clone());
+        let call = async move {
+            faults.locked().below += 1;
+            let _below = Below(faults.clone());
+            call.await
+        };
         match fault {
             None => {
                 let answer = call.await;

@@ -4,6 +4,8 @@ pub mod cable;
 #[cfg(feature = "certificates")]
 pub mod certificates;
 pub mod client;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 pub mod postgres;
 pub mod program;
 pub mod records;

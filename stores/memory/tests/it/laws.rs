@@ -56,6 +56,7 @@ impl Fixture for Real {
 
 mod with_a_manual_clock {
     semel_conformance::laws!(open = super::Manual);
+    semel_testkit::failpoints!(open = super::Manual);
 }
 
 mod with_the_systems_clock {

@@ -47,3 +47,4 @@ impl Fixture for Shifted {
 }
 
 semel_conformance::laws!(open = Shifted);
+semel_testkit::failpoints!(open = Shifted);

@@ -57,6 +57,7 @@ impl<const POOLED: bool> Fixture for Shifted<POOLED> {
 
 mod prepared {
     semel_conformance::laws!(open = super::Shifted<false>);
+    semel_testkit::failpoints!(open = super::Shifted<false>);
 }
 
 mod pooled {

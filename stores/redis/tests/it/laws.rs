@@ -81,6 +81,7 @@ impl Place for Single {
 }
 
 semel_conformance::laws!(open = Redis<Single>);
+semel_testkit::failpoints!(open = Redis<Single>);
 
 mod on_valkey {
     pub(crate) struct Valkey;

@@ -48,6 +48,7 @@ impl Fixture for Manual {
 }
 
 semel_conformance::laws!(open = Manual);
+semel_testkit::failpoints!(open = Manual);
 
 // The clock that users get is not the one of the laws: it has to move, too.
 #[tokio::test]
