@@ -61,6 +61,25 @@
 //! # fn main() {}
 //! ```
 //!
+//! # actix
+//!
+//! The feature `actix` adds a middleware for actix-web, in the module `semel::actix` with extractors of its own.
+//!
+//! ```
+//! # #[cfg(all(feature = "actix", feature = "memory"))]
+//! # fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! use semel::actix::{IdempotencyMiddleware, Run};
+//! use semel::{Idempotency, MemoryStore};
+//!
+//! async fn create(run: Run) -> String {
+//!     format!("made by attempt {}", run.attempt)
+//! }
+//!
+//! // One handle for all workers; `App::new().wrap(guard.clone())` in each of them.
+//! let guard = IdempotencyMiddleware::new(Idempotency::builder(MemoryStore::new()).require_key().build()?);
+//! # Ok(()) }
+//! ```
+//!
 //! # memory
 //!
 //! The feature `memory` (a default) keeps records in this process: for one instance that may forget, and for tests.
@@ -248,6 +267,9 @@ pub use semel_tower::{
 
 #[cfg(feature = "axum")]
 pub use semel_tower::{NoTransaction, NotGuarded, Run};
+
+#[cfg(feature = "actix")]
+pub use semel_actix as actix;
 
 #[cfg(feature = "memory")]
 pub use semel_store_memory::MemoryStore;

@@ -14,6 +14,7 @@ const CRATES: &[(&str, u8)] = &[
     ("semel-store-layers", STORE),
     ("semel-driver", 2),
     ("semel-tower", 3),
+    ("semel-actix", 3),
     ("semel-gateway", 4),
     ("semel", 5),
     ("semel-cli", 6),

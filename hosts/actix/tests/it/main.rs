@@ -1,0 +1,9 @@
+//! The actix-web host, from outside.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod answers;
+mod handlers;
+mod lacks;
+mod runs;
+mod support;

@@ -1,0 +1,98 @@
+//! Runs that end badly, or without their client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use semel_actix::IdempotencyMiddleware;
+use semel_driver::{Address, Idempotency};
+use semel_testkit::client::{Client, post};
+use tokio::sync::Semaphore;
+
+use crate::support::{Effects, Server, bounded, memory};
+
+/// `/orders`, which waits at the gate after its effect.
+fn held(idempotency: &Idempotency, effects: &Effects, gate: &Arc<Semaphore>) -> Server {
+    let (idempotency, effects, gate) = (idempotency.clone(), effects.clone(), Arc::clone(gate));
+    Server::start(move |app| {
+        let (effects, gate) = (effects.clone(), Arc::clone(&gate));
+        let make = move || {
+            let (effects, gate) = (effects.clone(), Arc::clone(&gate));
+            async move {
+                let n = effects.take();
+                gate.acquire().await.unwrap().forget();
+                HttpResponse::Created().body(n.to_string())
+            }
+        };
+        let guard = IdempotencyMiddleware::new(idempotency.clone());
+        app.service(web::resource("/orders").wrap(guard).route(web::post().to(make)));
+    })
+}
+
+/// Actix-web drops a request whose client has gone, and what it awaits: the run must not be among that.
+#[tokio::test]
+async fn a_client_that_hangs_up_finds_its_answer_on_retry() {
+    let (effects, gate) = (Effects::default(), Arc::new(Semaphore::new(0)));
+    let idempotency = memory();
+    let server = held(&idempotency, &effects, &gate);
+    let mut client = Client::connect(server.base).await.unwrap();
+    client.send(post("/orders", "k", "{}").bytes()).await.unwrap();
+    effects.begun().await;
+    drop(client);
+    let conflict = post("/orders", "k", "{}").send(server.base).await.unwrap();
+    assert_eq!(conflict.status(), 409);
+    gate.add_permits(1);
+    idempotency.drain(Duration::from_secs(20)).await.unwrap();
+    let again = post("/orders", "k", "{}").send(server.base).await.unwrap();
+    assert_eq!(
+        (again.status(), again.one("idempotency-replayed"), again.text().as_str()),
+        (201, Some("true"), "1")
+    );
+    assert_eq!(effects.count(), 1);
+}
+
+#[tokio::test]
+async fn a_panic_ends_the_connection_and_leaves_the_outcome_unknown() {
+    let effects = Effects::default();
+    let (idempotency, ran) = (memory(), effects.clone());
+    let server = Server::start(move |app| {
+        let ran = ran.clone();
+        let panics = move || {
+            ran.take();
+            async { if ran_out() { panic!("out of stock") } else { "made" } }
+        };
+        app.service(
+            web::resource("/orders")
+                .wrap(IdempotencyMiddleware::new(idempotency.clone()))
+                .route(web::post().to(panics)),
+        );
+    });
+    assert!(bounded(post("/orders", "k", "{}").send(server.base)).await.is_err());
+    let again = post("/orders", "k", "{}").send(server.base).await.unwrap();
+    assert_eq!(again.status(), 409);
+    assert!(again.text().contains("outcome-unknown"), "{}", again.text());
+    assert_eq!(effects.count(), 1);
+}
+
+/// The lack: a worker that ends takes its runs with it. What they did is unknown, and nobody repeats it.
+#[tokio::test]
+async fn a_run_whose_client_has_gone_ends_with_its_worker_and_its_outcome_is_unknown() {
+    let (effects, gate) = (Effects::default(), Arc::new(Semaphore::new(0)));
+    let idempotency = memory();
+    let server = held(&idempotency, &effects, &gate);
+    let mut client = Client::connect(server.base).await.unwrap();
+    client.send(post("/orders", "k", "{}").bytes()).await.unwrap();
+    effects.begun().await;
+    drop(client);
+    // At once: what a graceful stop does when its time-out is over.
+    bounded(server.handle.stop(false)).await;
+    bounded(idempotency.drain(Duration::from_secs(20))).await.unwrap();
+    let address = Address::key("k");
+    let record = idempotency.inspect(&address).await.unwrap().unwrap();
+    assert_eq!(record.state, semel_core::record::State::Unknown);
+    assert_eq!(gate.available_permits(), 0);
+}
+
+fn ran_out() -> bool {
+    true
+}
