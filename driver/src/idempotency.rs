@@ -433,7 +433,8 @@ pub enum BuildError {
     /// The transactions are of other records than the store's.
     #[error(
         "these transactions do not complete the records of this {store} store: make them with `transactions` of the very \
-         store that is given here, with no layer over it that changes or copies answers"
+         store that is given here. Of the layers only `guard` may lie over it: `seal`, `compress` and `tier` change or copy \
+         answers, which are written past them here"
     )]
     OtherRecords {
         /// The store.

@@ -11,7 +11,7 @@ use semel_core::identity::Secret;
 use semel_core::record::{Completion, Record, RecordId, RecordView, Retention};
 use semel_core::store::{
     AnyStore, Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Page, Query, ReleaseAs,
-    ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Watch,
+    ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Transactions, Watch,
 };
 
 use crate::timer::{Timer, within};
@@ -310,5 +310,11 @@ impl Store for Guarded {
 
     fn secret(&self) -> &Secret {
         self.inner.secret()
+    }
+
+    /// What is asked more than once or given up is asked and given up by the driver in the same way, and records are
+    /// as the store below has them.
+    fn commits_with(&self, transactions: &dyn Transactions) -> bool {
+        self.inner.commits_with(transactions)
     }
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use semel_core::store::{Settled, StoreErrorKind};
+use semel_core::record::RecordId;
+use semel_core::store::{LeaseRef, Settled, StoreErrorKind, Transactions, Undertaking};
 use semel_store_layers::{Compress, Guard, KeyId, LayerKind, Layers, LayersError, Seal, Tier};
 use semel_store_memory::MemoryStore;
 use semel_store_sqlite::SqliteStore;
+use semel_testkit::faulty::Faulty;
 
 use crate::support::{answer, ask, bytes, claim, key, read, seal};
 
@@ -103,4 +105,41 @@ async fn the_stores_limit_holds_to_the_byte_through_all_layers() {
             assert_eq!(settled.unwrap_err().kind(), StoreErrorKind::TooLarge);
         }
     }
+}
+
+/// Nobody lends any.
+#[derive(Debug)]
+struct Theirs(RecordId);
+
+impl Transactions for Theirs {
+    fn origin(&self) -> &RecordId {
+        &self.0
+    }
+
+    fn tolerates_renewals(&self) -> bool {
+        true
+    }
+
+    fn lend(&self, _: LeaseRef, _: &mut http::Extensions) -> Box<dyn Undertaking> {
+        unreachable!("no run begins")
+    }
+}
+
+// An application's transaction writes past every layer: a sealed store could not open what it wrote, a tier would show
+// what was there before.
+#[test]
+fn of_the_layers_only_the_guard_lies_over_the_applications_transactions() {
+    let theirs = Theirs(RecordId::from_bytes([1; 32]));
+    let commits = |kinds: &[LayerKind]| {
+        // It takes everybody's transactions.
+        let (below, _) = Faulty::new(MemoryStore::new());
+        let layers = kinds.iter().fold(Layers::new(below), |layers, kind| add(layers, *kind));
+        layers.build().unwrap().commits_with(&theirs)
+    };
+    assert!(commits(&[]) && commits(&[LayerKind::Guard]));
+    for kind in [LayerKind::Tier, LayerKind::Compress, LayerKind::Seal] {
+        assert!(!commits(&[kind]) && !commits(&[kind, LayerKind::Guard]), "{kind}");
+    }
+    let below = Layers::new(MemoryStore::new()).guard(Guard::new()).build().unwrap();
+    assert!(!below.commits_with(&theirs), "the store below decides");
 }
