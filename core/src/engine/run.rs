@@ -521,6 +521,9 @@ impl Capturing {
             End::Slow => (StoredBody::NotKept(NotKept::Slow), None),
             End::Endless => (StoredBody::NotKept(NotKept::Endless), None),
         };
+        let large = matches!(body, StoredBody::NotKept(NotKept::TooLarge));
+        // Nothing of it would be kept, and nothing in it judges the answer.
+        let spared = large && matches!(class, Judged::ByHead(_)) && (drop_body || answers != Answers::Stored);
         let class = match (class, &body) {
             (Judged::ByTrailers(_, keep), StoredBody::Kept(_)) => {
                 if Keep::failed(stored.status, &stored.headers, trailers.as_ref()) {
@@ -537,7 +540,9 @@ impl Capturing {
         };
         match class {
             Class::Store if !vouched && running.trouble().is_some() => running.in_trouble(),
-            Class::Store if running.transacting.is_some() && matches!(body, StoredBody::NotKept(_)) => {
+            Class::Store
+                if running.transacting.is_some() && matches!(body, StoredBody::NotKept(_)) && !spared =>
+            {
                 Settling::unbounded(running)
             }
             Class::Store => {

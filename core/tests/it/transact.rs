@@ -7,8 +7,8 @@ use semel_core::engine::{
     Dispatch, End, Failure, FailureKind, Found, Head, Next, Override, Persisted, Reply, Running, Settling,
     Step,
 };
-use semel_core::policy::Policy;
 use semel_core::policy::keep::{Class, Keep, Outcome};
+use semel_core::policy::{Answers, Policy};
 use semel_core::record::{ClaimId, Fence, RecordView, Recovery, State};
 use semel_core::store::{Committed, Opened, ReleaseAs, RolledBack, Settled, Writes};
 
@@ -99,6 +99,7 @@ fn answers_of_every_shape_keep_or_undo_what_was_written() {
         if headers.contains_key("x-partial") { Class::Unknown } else { Class::Store }
     });
     let custom = policy(|p| p.keep(partial));
+    let facts = policy(|p| p.answers(Answers::Tombstone));
     let failed = |dispatch| {
         let mut parts = head(200);
         parts.extensions.insert(Failure { dispatch, kind: FailureKind::Handler });
@@ -117,6 +118,16 @@ fn answers_of_every_shape_keep_or_undo_what_was_written() {
         (&custom, field(200, "x-partial", "1"), whole(), "abandon"),
         (&custom, head(504), whole(), "release"),
         (&plain, with(200, Override::new().drop_body()), whole(), "commit"),
+        // Nothing of these bodies would be kept, however large they are.
+        (&facts, head(201), End::Overflow, "commit"),
+        (&facts, head(404), End::Overflow, "commit without writes"),
+        (&plain, with(201, Override::new().answers(Answers::Reference)), End::Overflow, "commit"),
+        (&plain, with(201, Override::new().drop_body()), End::Overflow, "commit"),
+        (&facts, with(201, Override::new().answers(Answers::Stored)), End::Overflow, "release"),
+        (&facts, head(201), End::Slow, "release"),
+        (&facts, field(200, "content-type", "text/event-stream"), whole(), "release"),
+        // What its trailers would say of it is not seen.
+        (&facts, field(200, "content-type", "application/grpc"), End::Overflow, "release"),
         // Bodies without an end are refused, wherever it is seen.
         (&plain, head(201), End::Overflow, "release"),
         (&plain, head(201), End::Slow, "release"),

@@ -5,15 +5,18 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Extensions, Request};
+use http::{Extensions, Request, Response};
 use http_body_util::Full;
-use semel_core::record::{Completion, RecordId, Retention, State};
+use semel_core::engine::Override;
+use semel_core::policy::Answers;
+use semel_core::record::{Completion, RecordId, Reference, Retention, State};
 use semel_core::store::{
     AnyStore, Committed, LeaseRef, Opened, Pending, RolledBack, Settled, Transactions, Undertaking, Writes,
 };
+use semel_driver::{BoxError, Builder};
 use semel_testkit::faulty::{Fault, Step};
 
-use crate::support::{App, Got, Handler, Rig, order, rig, text};
+use crate::support::{App, Got, Handler, Rig, order, rig, send, text};
 
 /// How a commit ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,9 +180,13 @@ impl Undertaking for Run {
 }
 
 fn bank() -> (Rig, Arc<Database>) {
+    bank_with(|builder| builder)
+}
+
+fn bank_with(rules: impl FnOnce(Builder) -> Builder) -> (Rig, Arc<Database>) {
     let database = Arc::<Database>::default();
     let fake = Fake(Arc::clone(&database), RecordId::from_bytes([1; 32]));
-    let rig = rig(|builder| builder.transactional(fake));
+    let rig = rig(|builder| rules(builder.transactional(fake)));
     assert!(database.store.set(rig.idem.store().clone()).is_ok());
     (rig, database)
 }
@@ -275,4 +282,44 @@ async fn what_was_not_done_leaves_nothing_and_runs_again() {
     assert_eq!(rig.patient(other(), &declined).await.status, 402);
     assert!(rig.patient(other(), &declined).await.replayed());
     assert_eq!(database.effects(), ["paid"]);
+}
+
+/// What is kept of these is small, whatever the body is.
+#[tokio::test]
+async fn an_answer_of_which_only_the_fact_is_kept_may_have_a_body_of_any_size() {
+    for answers in Answers::ALL {
+        let (rig, database) = bank_with(|builder| builder.answers(answers).capture_limit(20));
+        let app = App::open();
+        let handler = app.answering(move |_, parts| {
+            parts.extensions.get::<Slot>().unwrap().write("paid");
+            let mut answer = text(201, "larger than what is read of it");
+            answer.headers_mut().insert("location", "/payments/1".parse().unwrap());
+            if answers == Answers::Reference {
+                let reference = Reference::new("payment/1").unwrap();
+                answer.extensions_mut().insert(Override::new().reference(reference));
+            }
+            answer
+        });
+        let idem = rig.idem.on_replay(async |reference: Bytes, _| {
+            let again = format!("{} again", str::from_utf8(&reference)?);
+            Ok::<_, BoxError>(Response::builder().status(201).body(Full::new(Bytes::from(again)))?)
+        });
+        let first = send(idem.clone(), pay(), handler.clone()).await;
+        if answers == Answers::Stored {
+            assert_eq!((first.status.as_u16(), first.code()), (500, "rolled-back"));
+            assert!(database.effects().is_empty());
+            continue;
+        }
+        assert_eq!((first.status.as_u16(), first.body.as_str()), (201, "larger than what is read of it"));
+        assert_eq!((rig.state("k").await, database.effects()), (Some(State::Completed), vec!["paid".into()]));
+        let retry = send(idem, pay(), handler).await;
+        if answers == Answers::Reference {
+            assert!(retry.replayed());
+            assert_eq!((retry.status.as_u16(), retry.body.as_str()), (201, "payment/1 again"));
+        } else {
+            assert_eq!((retry.status.as_u16(), retry.code()), (409, "replay-unavailable"));
+            assert_eq!(retry.headers["location"], "/payments/1");
+        }
+        assert_eq!(database.effects(), ["paid"], "{answers:?}");
+    }
 }
