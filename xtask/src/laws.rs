@@ -1,31 +1,48 @@
-//! Which laws were judged over which store: a table, from what the laws themselves say.
+//! Which laws were judged over which store, and which scenarios over which host: tables, from what the tests themselves
+//! say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Names the file to which each law appends `judged`, `kept` or `skipped`, and where and which it is.
-pub(crate) const FILE: &str = "SEMEL_LAWS";
-
-/// A new, empty file, out of the way.
-pub(crate) fn file(root: &Path) -> PathBuf {
-    let file = root.join("target").join("laws.tsv");
-    // Without it laws cannot say that they ran, and fail.
-    let _made = std::fs::create_dir_all(root.join("target")).and_then(|()| std::fs::write(&file, ""));
-    file
+/// A table, and where its lines come from.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// Names the file to which each test appends `judged`, `kept`, `lacking` or `skipped`, and where and which it is.
+    pub(crate) variable: &'static str,
+    name: &'static str,
+    title: &'static str,
 }
 
-/// The table, which is also written to `target/laws.md`. `None` if no law ran.
-pub(crate) fn table(root: &Path, judged: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(judged).ok()?;
-    let said = Said::read(&text);
-    if said.subjects.is_empty() {
-        return None;
+/// Laws over stores.
+pub(crate) const LAWS: Table = Table { variable: "SEMEL_LAWS", name: "laws", title: "laws kept over" };
+
+/// Scenarios over hosts.
+pub(crate) const HOSTS: Table =
+    Table { variable: "SEMEL_HOSTS", name: "hosts", title: "scenarios held over" };
+
+impl Table {
+    /// A new, empty file, out of the way.
+    pub(crate) fn file(&self, root: &Path) -> PathBuf {
+        let file = root.join("target").join(format!("{}.tsv", self.name));
+        // Without it tests cannot say that they ran, and fail.
+        let _made = std::fs::create_dir_all(root.join("target")).and_then(|()| std::fs::write(&file, ""));
+        file
     }
-    let text = said.text();
-    if let Err(error) = std::fs::write(root.join("target").join("laws.md"), &text) {
-        eprintln!("target/laws.md: {error}");
+
+    /// The table, which is also written to `target` as Markdown. `None` if nothing ran.
+    pub(crate) fn text(&self, root: &Path, judged: &Path) -> Option<String> {
+        let text = std::fs::read_to_string(judged).ok()?;
+        let said = Said::read(&text);
+        if said.subjects.is_empty() {
+            return None;
+        }
+        let text = said.text(self.title);
+        let file = format!("{}.md", self.name);
+        if let Err(error) = std::fs::write(root.join("target").join(&file), &text) {
+            eprintln!("target/{file}: {error}");
+        }
+        Some(text)
     }
-    Some(text)
 }
 
 /// What was said of each law over each store.
@@ -43,6 +60,8 @@ enum Fate {
     Skipped,
     /// Judged, and not heard of since.
     Broken,
+    /// It was seen to fail where a host is known not to give it.
+    Lacking,
     Kept,
 }
 
@@ -55,6 +74,7 @@ impl<'a> Said<'a> {
             let fate = match word {
                 "kept" => Fate::Kept,
                 "judged" => Fate::Broken,
+                "lacking" => Fate::Lacking,
                 _ => Fate::Skipped,
             };
             let laws = said.subjects.entry(subject(package, module)).or_default();
@@ -64,12 +84,11 @@ impl<'a> Said<'a> {
         said
     }
 
-    fn text(&self) -> String {
+    fn text(&self, title: &str) -> String {
         // A law that nobody ran at all is not known here; each crate's own tests name all of them.
         let laws: BTreeSet<_> = self.subjects.values().flat_map(|laws| laws.keys().copied()).collect();
         let themes: BTreeSet<_> = laws.iter().map(|(theme, _)| *theme).collect();
-        let columns: Vec<_> =
-            ["laws kept over"].into_iter().chain(themes.iter().copied()).chain(["all"]).collect();
+        let columns: Vec<_> = [title].into_iter().chain(themes.iter().copied()).chain(["all"]).collect();
         let mut lines = vec![row(&columns), format!("|---|{}", "--:|".repeat(columns.len() - 1))];
         let mut missing = Vec::new();
         for (subject, fates) in &self.subjects {
@@ -86,6 +105,7 @@ impl<'a> Said<'a> {
                 let why = match fates.get(law) {
                     Some(Fate::Kept) => continue,
                     Some(Fate::Broken) => "not kept",
+                    Some(Fate::Lacking) => "cannot be given, as GUARANTEES.md says",
                     Some(Fate::Skipped) => "skipped: there was no store",
                     None => "did not run",
                 };
@@ -125,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_law_that_is_not_kept_somewhere_is_named() {
-        let text = Said::read(SAID).text();
+        let text = Said::read(SAID).text("laws kept over");
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
             lines,
@@ -141,6 +161,17 @@ mod tests {
                 "* c: lease::two: did not run",
             ]
         );
+    }
+
+    /// A host that cannot give something is never counted among those that do.
+    #[test]
+    fn a_scenario_that_a_host_lacks_is_named_with_its_host() {
+        let said = "judged\ta\tmemory\tdraft\tn34\nlacking\ta\tmemory\tdraft\tn34\n\
+                    judged\tb\tmemory\tdraft\tn34\nkept\tb\tmemory\tdraft\tn34\n";
+        let text = Said::read(said).text("scenarios held over");
+        assert!(text.contains("| a memory | **0 of 1** | **0 of 1** |"), "{text}");
+        assert!(text.contains("* a memory: draft::n34: cannot be given, as GUARANTEES.md says"), "{text}");
+        assert!(text.contains("| b memory | 1 | 1 |"), "{text}");
     }
 
     #[test]

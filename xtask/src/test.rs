@@ -36,8 +36,12 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Exit {
     } else {
         tests.args(["test", "--no-fail-fast", "--all-targets", "--color", run::color()]);
     }
-    let judged = laws::file(root);
-    tests.args(&selection).env(SKIPS, &skips).env(laws::FILE, &judged);
+    tests.args(&selection).env(SKIPS, &skips);
+    let judged = [laws::LAWS, laws::HOSTS].map(|table| {
+        let file = table.file(root);
+        tests.env(table.variable, &file);
+        (table, file)
+    });
     report.add("tests", run::step_read(&mut tests));
 
     for selection in one_by_one(&selection) {
@@ -52,8 +56,8 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Exit {
     }
 
     report.skips = std::fs::read_to_string(&skips).unwrap_or_default().lines().map(str::to_owned).collect();
-    if let Some(table) = laws::table(root, &judged) {
-        println!("\n{table}");
+    for text in judged.iter().filter_map(|(table, file)| table.text(root, file)) {
+        println!("\n{text}");
     }
     println!("{}", report.text());
     if report.is_fine() { Exit::Fine } else { Exit::Failed }

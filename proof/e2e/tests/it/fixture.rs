@@ -14,6 +14,7 @@ use semel_core::policy::PolicyBuilder;
 use semel_core::store::AnyStore;
 use semel_gateway::{Gateway, GatewayConfig, GuardedForward, Hooks};
 use semel_store_memory::MemoryStore;
+use semel_store_sqlite::SqliteStore;
 use semel_testkit::wire::Message;
 use semel_tower::{Idempotency, IdempotencyLayer};
 use tokio::net::TcpListener;
@@ -30,9 +31,20 @@ pub(crate) type Rules = fn(PolicyBuilder) -> PolicyBuilder;
 pub(crate) struct Host {
     pub(crate) base: SocketAddr,
     pub(crate) app: App,
+    /// Ends what does not end with the test's runtime.
+    _server: Option<Box<dyn Send>>,
+    _records: Option<tempfile::TempDir>,
 }
 
 impl Host {
+    pub(crate) fn new(base: SocketAddr, app: App) -> Self {
+        Self { base, app, _server: None, _records: None }
+    }
+
+    pub(crate) fn ending(self, server: impl Send + 'static) -> Self {
+        Self { _server: Some(Box::new(server)), ..self }
+    }
+
     /// How often the application really did something.
     pub(crate) fn effects(&self) -> usize {
         self.app.effects()
@@ -64,28 +76,53 @@ impl Host {
     }
 }
 
-/// How a host is started.
+/// How a host is started, and where its records are unless a scenario brings a store.
 #[derive(Clone, Copy)]
-pub(crate) struct Kind(fn(AnyStore, Rules) -> Starting);
+pub(crate) struct Kind {
+    start: fn(AnyStore, Rules) -> Starting,
+    records: Records,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Records {
+    Memory,
+    Sqlite,
+}
 
 type Starting = Pin<Box<dyn Future<Output = Host> + Send>>;
 
 impl Kind {
+    pub(crate) const fn new(start: fn(AnyStore, Rules) -> Starting) -> Self {
+        Self { start, records: Records::Memory }
+    }
+
+    pub(crate) const fn over(self, records: Records) -> Self {
+        Self { records, ..self }
+    }
+
     pub(crate) async fn start(self) -> Host {
         self.start_with(|rules| rules).await
     }
 
     pub(crate) async fn start_with(self, rules: Rules) -> Host {
-        self.start_on(AnyStore::new(MemoryStore::new()), rules).await
+        match self.records {
+            Records::Memory => self.start_on(AnyStore::new(MemoryStore::new()), rules).await,
+            Records::Sqlite => {
+                let folder = tempfile::tempdir().unwrap();
+                let store = SqliteStore::open(folder.path().join("records.db")).unwrap();
+                let host = self.start_on(AnyStore::new(store), rules).await;
+                Host { _records: Some(folder), ..host }
+            }
+        }
     }
 
     pub(crate) async fn start_on(self, store: AnyStore, rules: Rules) -> Host {
-        (self.0)(store, rules).await
+        (self.start)(store, rules).await
     }
 }
 
 /// `axum::serve` on a loopback socket, with a layer a route.
-pub(crate) const AXUM: Kind = Kind(|store, rules| Box::pin(axum_host(store, rules)));
+pub(crate) const AXUM: Kind = Kind::new(|store, rules| Box::pin(axum_host(store, rules)));
 
 async fn axum_host(store: AnyStore, rules: Rules) -> Host {
     let app = App::new();
@@ -98,11 +135,11 @@ async fn axum_host(store: AnyStore, rules: Rules) -> Host {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
-    Host { base, app }
+    Host::new(base, app)
 }
 
 /// The gateway before the same application, which listens on a socket of its own and has no layers.
-pub(crate) const GATEWAY: Kind = Kind(|store, rules| Box::pin(gateway_host(store, rules)));
+pub(crate) const GATEWAY: Kind = Kind::new(|store, rules| Box::pin(gateway_host(store, rules)));
 
 async fn gateway_host(store: AnyStore, rules: Rules) -> Host {
     let app = App::new();
@@ -123,7 +160,7 @@ async fn gateway_host(store: AnyStore, rules: Rules) -> Host {
         accepts: GuardedForward::new(config, accepts.clone()),
     };
     tokio::spawn(gateway.run_service(by_path, Hooks::none(), std::future::pending()));
-    Host { base, app }
+    Host::new(base, app)
 }
 
 /// A gateway with two routes.
@@ -152,26 +189,43 @@ impl Service<Request<Incoming>> for ByPath {
     }
 }
 
-/// Runs scenarios over every kind of host. One that is not listed is dead code, and the compiler says so.
+/// Runs scenarios over every kind of host, with its records in memory and in a file. A host that is not listed is dead
+/// code, and the compiler says so.
 macro_rules! on_every_host {
     ($($scenario:ident),* $(,)?) => {
-        mod axum {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $scenario() {
-                    super::$scenario($crate::fixture::AXUM).await;
-                }
-            )*
-        }
-
-        mod gateway {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $scenario() {
-                    super::$scenario($crate::fixture::GATEWAY).await;
-                }
-            )*
-        }
+        crate::fixture::on_host!(axum, crate::fixture::AXUM, $($scenario),*);
+        crate::fixture::on_host!(hyper, crate::servers::HYPER, $($scenario),*);
+        crate::fixture::on_host!(actix, crate::servers::ACTIX, $($scenario),*);
+        crate::fixture::on_host!(gateway, crate::fixture::GATEWAY, $($scenario),*);
     };
 }
 pub(crate) use on_every_host;
+
+macro_rules! on_host {
+    ($host:ident, $kind:expr, $($scenario:ident),*) => {
+        mod $host {
+            mod memory {
+                $(
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                    async fn $scenario() {
+                        let kind = $kind.over($crate::fixture::Records::Memory);
+                        let told = $crate::table::Told::new(module_path!(), stringify!($scenario));
+                        told.judge(super::super::$scenario(kind)).await;
+                    }
+                )*
+            }
+
+            mod sqlite {
+                $(
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                    async fn $scenario() {
+                        let kind = $kind.over($crate::fixture::Records::Sqlite);
+                        let told = $crate::table::Told::new(module_path!(), stringify!($scenario));
+                        told.judge(super::super::$scenario(kind)).await;
+                    }
+                )*
+            }
+        }
+    };
+}
+pub(crate) use on_host;

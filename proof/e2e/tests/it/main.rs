@@ -11,3 +11,5 @@ mod edges;
 mod fixture;
 mod proxy;
 mod retries;
+mod servers;
+mod table;
