@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::{HttpResponse, web};
+use actix_web::dev::Service as _;
+use actix_web::test::{call_service, init_service};
+use actix_web::{App, HttpResponse, web};
 use semel_actix::IdempotencyMiddleware;
 use semel_driver::{Address, Idempotency};
 use semel_testkit::client::{Client, post};
 use tokio::sync::Semaphore;
 
-use crate::support::{Effects, Server, bounded, memory};
+use crate::support::{Effects, Seen, Server, bounded, memory, order};
 
 /// `/orders`, which waits at the gate after its effect.
 fn held(idempotency: &Idempotency, effects: &Effects, gate: &Arc<Semaphore>) -> Server {
@@ -29,7 +31,7 @@ fn held(idempotency: &Idempotency, effects: &Effects, gate: &Arc<Semaphore>) -> 
     })
 }
 
-/// Actix-web drops a request whose client has gone, and what it awaits: the run must not be among that.
+/// Over a socket. Actix-web may keep a request of HTTP/1.1 whose client has gone: the next test drops one for sure.
 #[tokio::test]
 async fn a_client_that_hangs_up_finds_its_answer_on_retry() {
     let (effects, gate) = (Effects::default(), Arc::new(Semaphore::new(0)));
@@ -49,6 +51,33 @@ async fn a_client_that_hangs_up_finds_its_answer_on_retry() {
         (201, Some("true"), "1")
     );
     assert_eq!(effects.count(), 1);
+}
+
+/// Whatever drops a request, a time-out outside or a stream that is reset, must not drop its run.
+#[actix_web::test]
+async fn a_request_that_is_dropped_does_not_drop_its_run() {
+    let (effects, gate) = (Effects::default(), Arc::new(Semaphore::new(0)));
+    let (ran, held) = (effects.clone(), Arc::clone(&gate));
+    let make = move || {
+        let (ran, held) = (ran.clone(), Arc::clone(&held));
+        async move {
+            ran.take();
+            held.acquire().await.unwrap().forget();
+            "done"
+        }
+    };
+    let idempotency = memory();
+    let guard = IdempotencyMiddleware::new(idempotency.clone());
+    let app = init_service(App::new().wrap(guard).route("/orders", web::post().to(make))).await;
+    let mut call = Box::pin(app.call(order("k").to_request()));
+    tokio::select! {
+        _ = &mut call => panic!("it answered before it was let go"),
+        () = effects.begun() => drop(call),
+    }
+    gate.add_permits(1);
+    bounded(idempotency.drain(Duration::from_secs(20))).await.unwrap();
+    let again = Seen::of(call_service(&app, order("k").to_request()).await).await;
+    assert_eq!((again.text.as_str(), again.replayed(), effects.count()), ("done", true, 1));
 }
 
 #[tokio::test]
