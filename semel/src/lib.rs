@@ -278,7 +278,7 @@ pub use semel_store_memory::MemoryStore;
 pub use semel_store_sqlite::{Effects, SqliteStore};
 
 #[cfg(feature = "mysql")]
-pub use semel_store_mysql::MySqlStore;
+pub use semel_store_mysql::{self as mysql, MySql, MySqlStore};
 #[cfg(feature = "postgres")]
 pub use semel_store_postgres as postgres;
 #[cfg(feature = "postgres")]

@@ -53,6 +53,9 @@
 //! GRANT SELECT, UPDATE ON app.semel_meta TO app;
 //! ```
 //!
+//! Handlers that write through [transactions](MySqlStore::transactions) need `SELECT, UPDATE ON app.semel_record` and
+//! `SELECT, INSERT, DELETE ON app.semel_mark`, as the user of their own pool.
+//!
 //! They hold answers as they are, and the secret of their identities unless one is [configured](Builder::secret).
 //!
 //! # Limits
@@ -76,6 +79,7 @@ mod operate;
 mod ops;
 mod row;
 mod sql;
+mod tx;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -85,13 +89,14 @@ use semel_core::identity::Secret;
 use semel_core::record::{Completion, Record, RecordId, RecordView, Retention};
 use semel_core::store::{
     Begin, Begun, Capabilities, Delete, Deleted, Finding, LeaseRef, Migrated, Migration, Page, Query,
-    ReleaseAs, ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Verdict,
-    Watch,
+    ReleaseAs, ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept,
+    Transactions, Verdict, Watch,
 };
 use semel_store_kit::{Encoded, Watchers};
 use tokio::sync::Semaphore;
 
 pub use sql::Clock;
+pub use tx::{Isolation, Lent, MySql, MySqlTransactions, TransactionsBuilder, TxSlot, is_conflict};
 
 use desk::{Connections, Desk};
 use error::NAME;
@@ -179,7 +184,8 @@ impl Builder {
         capabilities.shared = true;
         capabilities.max_body = Some(max_body);
         capabilities.quotas = semel_core::store::Quotas::All;
-        Ok(MySqlStore { desk, watchers: Arc::default(), names, secret, capabilities })
+        let origin = tx::origin()?;
+        Ok(MySqlStore { desk, watchers: Arc::default(), names, secret, capabilities, origin })
     }
 
     /// The same, for a program that is not asynchronous, or not yet. Blocks, for 30 seconds at most.
@@ -259,6 +265,7 @@ pub struct MySqlStore {
     names: Names,
     secret: Secret,
     capabilities: Capabilities,
+    origin: RecordId,
 }
 
 impl std::fmt::Debug for MySqlStore {
@@ -426,6 +433,10 @@ impl Store for MySqlStore {
 
     fn secret(&self) -> &Secret {
         &self.secret
+    }
+
+    fn commits_with(&self, transactions: &dyn Transactions) -> bool {
+        *transactions.origin() == self.origin
     }
 }
 

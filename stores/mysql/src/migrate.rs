@@ -18,7 +18,8 @@ pub(crate) const WITHIN: Duration = Duration::from_secs(30);
 const LOCK: u32 = 25;
 
 /// Each brings the tables from the version before it to its own.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_records.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/0001_records.sql"), include_str!("../migrations/0002_marks.sql")];
 
 /// For tests: the clock that they move.
 const SHIFTED: &str = "

@@ -24,6 +24,7 @@ const COLUMNS: &str = "r.id, r.state, r.recovery, r.attempt, r.fence, r.claim, r
 pub(crate) struct Names {
     prefix: String,
     now: String,
+    clock: Clock,
 }
 
 impl Names {
@@ -31,14 +32,23 @@ impl Names {
     pub(crate) fn new(prefix: &str, clock: Clock) -> Option<Self> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         let begins = prefix.starts_with(|c: char| c.is_ascii_lowercase());
+        (begins && prefix.len() <= 40 && prefix.chars().all(plain))
+            .then(|| Self::of(prefix.to_owned(), clock))
+    }
+
+    fn of(prefix: String, clock: Clock) -> Self {
         // SYSDATE is the time when it is computed, after any wait for a row; NOW is that of the statement's start.
         let server = "TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', SYSDATE(3)) DIV 1000";
         let now = match clock {
             Clock::Server => format!("({server})"),
             Clock::Shifted => format!("({server} + (SELECT s.ahead FROM {prefix}shift AS s))"),
         };
-        (begins && prefix.len() <= 40 && prefix.chars().all(plain))
-            .then(|| Self { prefix: prefix.to_owned(), now })
+        Self { prefix, now, clock }
+    }
+
+    /// The same tables for a connection that may be in another database.
+    pub(crate) fn within(&self, database: &str) -> Self {
+        Self::of(format!("`{}`.{}", database.replace('`', "``"), self.prefix), self.clock)
     }
 
     pub(crate) fn prefix(&self) -> &str {
@@ -82,6 +92,16 @@ mod tests {
         for name in ["", "9a", "_a", "Semel", "a-b", "a`b", "a'b", "a.b", "a b", &"x".repeat(41)] {
             assert!(Names::new(name, Clock::Server).is_none(), "{name}");
         }
+    }
+
+    #[test]
+    fn tables_of_another_database_are_named_in_full() {
+        let names = Names::new("semel_", Clock::Shifted).map(|names| names.within("a`b"));
+        let text = names.map(|names| names.write("{p}record {now}")).unwrap_or_default();
+        assert!(
+            text.starts_with("`a``b`.semel_record ") && text.contains("FROM `a``b`.semel_shift"),
+            "{text}"
+        );
     }
 
     // A value must never be read as SQL.

@@ -12,3 +12,4 @@ mod server;
 mod shared;
 mod support;
 mod trips;
+mod tx;

@@ -1,14 +1,16 @@
 //! A database for each test, claims and answers with numbers for names.
 
 use std::future::Future;
+use std::net::ToSocketAddrs as _;
 use std::sync::OnceLock;
 
 use semel_core::record::Retention;
 use semel_core::store::{Lease, Settled, Store as _};
 use semel_store_mysql::{Builder, MySqlStore};
+use semel_testkit::cable::Cable;
 pub(crate) use semel_testkit::records::{answer, ask, body, id};
 pub(crate) use semel_testkit::running::{bounded as private, wait_for};
-use sqlx::mysql::MySqlConnection;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 /// The server that tests share, without a database.
@@ -60,12 +62,14 @@ impl Database {
         self.builder().open().await.unwrap()
     }
 
+    /// A number that the server computes; `{s}` is the database.
     pub(crate) async fn number(&self, text: &str) -> i64 {
-        number_at(&self.url(), text).await
+        number_at(&self.url(), &text.replace("{s}", &self.0)).await
     }
 
+    /// Statements; `{s}` is the database.
     pub(crate) async fn run(&self, text: &str) {
-        run_at(&self.url(), text).await;
+        run_at(&self.url(), &text.replace("{s}", &self.0)).await;
     }
 }
 
@@ -85,6 +89,16 @@ pub(crate) async fn number_at(url: &str, text: &str) -> i64 {
 pub(crate) async fn run_at(url: &str, text: &str) {
     let mut connection = MySqlConnection::connect(url).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
+}
+
+/// A cable to the server that tests share, and the URL of the cable's end, without a database.
+pub(crate) fn through() -> (Cable, String) {
+    let at: MySqlConnectOptions = server().parse().unwrap();
+    let mut addresses = (at.get_host(), at.get_port()).to_socket_addrs().unwrap();
+    let cable = Cable::to(addresses.next().unwrap()).unwrap();
+    let user = server().split_once("://").unwrap().1.rsplit_once('@').unwrap().0.to_owned();
+    let url = format!("mysql://{user}@{}", cable.address());
+    (cable, url)
 }
 
 /// A claim that has to be granted.

@@ -5,22 +5,15 @@ use std::time::Duration;
 use semel_core::record::{Recovery, Retention};
 use semel_core::store::{Begin, Begun, Delete, ReleaseAs, ReleaseBy, Store as _};
 use semel_store_mysql::MySqlStore;
-use semel_testkit::cable::Cable;
-use sqlx::mysql::MySqlConnectOptions;
 
-use crate::support::{Database, answer, ask, claimed, completed, id, test};
+use crate::support::{Database, answer, ask, claimed, completed, id, test, through};
 
 #[test]
 fn steps_take_one_round_trip() {
     test(async || {
         let database = Database::new();
-        let server: MySqlConnectOptions = database.url().parse().unwrap();
-        let address = (server.get_host(), server.get_port());
-        let address = tokio::net::lookup_host(address).await.unwrap().next().unwrap();
-        let cable = Cable::to(address).unwrap();
-        let (way, name) = (cable.address(), &database.0);
-        let user = database.url().split_once("://").unwrap().1.rsplit_once('@').unwrap().0.to_owned();
-        let store = MySqlStore::builder(format!("mysql://{user}@{way}/{name}"));
+        let (cable, way) = through();
+        let store = MySqlStore::builder(format!("{way}/{}", database.0));
         let store = store.connections(1).open().await.unwrap();
         // What has values of any length is prepared once a connection.
         completed(&store, 100, "x").await;
