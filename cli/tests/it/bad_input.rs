@@ -28,7 +28,7 @@ const REFUSED: &[(&[&str], i32, &[&str])] = &[
     (&["proxy", "--upstream", "https://shop.example"], 3, &["--upstream", "https", "h2c://"]),
     (&["proxy", "--upstream", "http://u:p@shop.example"], 3, &["--upstream", "user name"]),
     (
-        &["proxy", "--upstream", UP, "--store", "mysql://u:hunter2@db"],
+        &["proxy", "--upstream", UP, "--store", "mongodb://u:hunter2@db"],
         3,
         &["--store", "mysql", "sqlite:PATH"],
     ),

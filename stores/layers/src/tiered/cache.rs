@@ -21,9 +21,14 @@ pub(super) struct Cache {
     tier: Tier,
 }
 
-/// How often a record of the stripe was invalidated. Held while one is put in or taken out.
+/// Held while a record of the stripe is put in or taken out.
 #[derive(Debug, Default)]
-struct Stripe(u64);
+struct Stripe {
+    /// How often one was invalidated.
+    invalidations: u64,
+    /// Calls under way that may change one.
+    changing: usize,
+}
 
 #[derive(Debug)]
 struct Cached {
@@ -69,7 +74,7 @@ impl Cache {
     }
 
     pub(super) fn ask(&self, id: &RecordId, now: Duration) -> Asked {
-        Asked { at: now, invalidations: self.stripe(id).0 }
+        Asked { at: now, invalidations: self.stripe(id).invalidations }
     }
 
     /// Keeps what the store answered, from when it was asked, not from when the answer came.
@@ -86,7 +91,7 @@ impl Cache {
         let until = asked.at.saturating_add(good_for);
         let cached = Arc::new(Cached { record: record.clone(), asked: asked.at, until, weight });
         let stripe = self.stripe(&view.id);
-        if stripe.0 == asked.invalidations {
+        if stripe.invalidations == asked.invalidations && stripe.changing == 0 {
             self.records.insert(view.id, cached);
         }
         drop(stripe);
@@ -94,10 +99,20 @@ impl Cache {
         self.records.run_pending_tasks();
     }
 
-    pub(super) fn invalidate(&self, id: &RecordId) {
-        let mut stripe = self.stripe(id);
-        stripe.0 = stripe.0.wrapping_add(1);
-        self.records.invalidate(id);
+    /// A call is about to be sent that may change the record. From here on it is not answered from the cache, nor kept:
+    /// the change takes effect at the store before its own caller hears of it, and others may have seen it by then.
+    pub(super) fn change(&self, id: RecordId) -> Change<'_> {
+        let mut stripe = self.stripe(&id);
+        stripe.changing += 1;
+        stripe.invalidations = stripe.invalidations.wrapping_add(1);
+        self.records.invalidate(&id);
+        drop(stripe);
+        Change(self, id)
+    }
+
+    #[cfg(test)]
+    fn invalidate(&self, id: &RecordId) {
+        drop(self.change(*id));
     }
 
     fn stripe(&self, id: &RecordId) -> MutexGuard<'_, Stripe> {
@@ -113,13 +128,17 @@ impl Cache {
     }
 }
 
-/// Invalidates when dropped: after the store's answer, and also where the caller stopped waiting for it.
+/// A change under way. Dropped after the store's answer, and also where the caller stopped waiting for it: whoever asked
+/// meanwhile may have been answered from before the change, so that is not kept either.
 #[derive(Debug)]
-pub(super) struct Invalidate<'c>(pub(super) &'c Cache, pub(super) RecordId);
+#[must_use = "the change is under way for as long as this lives"]
+pub(super) struct Change<'c>(&'c Cache, RecordId);
 
-impl Drop for Invalidate<'_> {
+impl Drop for Change<'_> {
     fn drop(&mut self) {
-        self.0.invalidate(&self.1);
+        let mut stripe = self.0.stripe(&self.1);
+        stripe.changing = stripe.changing.saturating_sub(1);
+        stripe.invalidations = stripe.invalidations.wrapping_add(1);
     }
 }
 
@@ -231,6 +250,25 @@ mod tests {
         cache.invalidate(&record.view.id);
         cache.keep(asked, &record);
         assert!(cache.answer(&ask(1), Duration::ZERO).is_none());
+        put(&cache, &record, Duration::ZERO);
+        assert!(cache.answer(&ask(1), Duration::ZERO).is_some());
+    }
+
+    // A deletion takes effect before its caller hears of it. Somebody who has seen that it did must not be shown the
+    // record afterwards: neither one that was here before, nor one that was read before and arrives now.
+    #[test]
+    fn while_a_change_is_under_way_nothing_is_answered_or_kept() {
+        let cache = Cache::new(Tier::new());
+        let record = record(1, 10);
+        put(&cache, &record, Duration::ZERO);
+        let change = cache.change(record.view.id);
+        assert!(cache.answer(&ask(1), Duration::ZERO).is_none(), "from before");
+        let asked = cache.ask(&record.view.id, Duration::ZERO);
+        cache.keep(asked, &record);
+        assert!(cache.answer(&ask(1), Duration::ZERO).is_none(), "from meanwhile");
+        drop(change);
+        cache.keep(asked, &record);
+        assert!(cache.answer(&ask(1), Duration::ZERO).is_none(), "asked meanwhile, answered afterwards");
         put(&cache, &record, Duration::ZERO);
         assert!(cache.answer(&ask(1), Duration::ZERO).is_some());
     }

@@ -13,7 +13,7 @@ use semel_core::store::{
 
 use crate::forward::forward;
 use crate::timer::Timer;
-use cache::{Cache, Invalidate};
+use cache::{Cache, Change};
 
 /// Settings of the caching layer: replays without a round trip.
 ///
@@ -117,8 +117,8 @@ impl Tiered {
     }
 
     /// To be held while a call may change the record.
-    fn changing(&self, id: &RecordId) -> Invalidate<'_> {
-        Invalidate(&self.cache, *id)
+    fn changing(&self, id: &RecordId) -> Change<'_> {
+        self.cache.change(*id)
     }
 }
 

@@ -124,6 +124,98 @@ mod all_on_sqlite {
     semel_conformance::laws!(open = OnFile);
 }
 
+/// All layers over a server.
+mod all_on_redis {
+    use std::sync::OnceLock;
+
+    use semel_store_redis::{Clock, RedisStore};
+    use semel_testkit::skip::skip;
+
+    use super::*;
+
+    fn url() -> String {
+        std::env::var("SEMEL_TEST_REDIS").unwrap_or_else(|_| "redis://127.0.0.1:6379/0".to_owned())
+    }
+
+    fn connect() -> redis::RedisResult<redis::Connection> {
+        redis::Client::open(url())?.get_connection_with_timeout(Duration::from_secs(2))
+    }
+
+    /// Its keys are removed with it.
+    struct Prefix(String);
+
+    impl Drop for Prefix {
+        fn drop(&mut self) {
+            let Ok(mut connection) = connect() else { return };
+            let mut cursor = 0;
+            loop {
+                let mut scan = redis::cmd("SCAN");
+                scan.arg(cursor).arg("MATCH").arg(format!("{}:*", self.0)).arg("COUNT").arg(1000);
+                let keys: Vec<Vec<u8>>;
+                (cursor, keys) = scan.query(&mut connection).unwrap();
+                if !keys.is_empty() {
+                    redis::cmd("UNLINK").arg(keys).exec(&mut connection).unwrap();
+                }
+                if cursor == 0 {
+                    return;
+                }
+            }
+        }
+    }
+
+    struct OnServer {
+        store: AnyStore,
+        ahead: Arc<AtomicI64>,
+        timer: ManualTimer,
+        prefix: Prefix,
+    }
+
+    impl OnServer {
+        async fn open_under(prefix: Prefix, ahead: Arc<AtomicI64>, timer: ManualTimer) -> Self {
+            let builder =
+                RedisStore::builder(&url()).prefix(&*prefix.0).clock(Clock::shifted(Arc::clone(&ahead)));
+            let server = builder.open().await.unwrap();
+            let store = all(Layers::new(server).timer(timer.clone())).build().unwrap();
+            Self { store, ahead, timer, prefix }
+        }
+    }
+
+    impl Fixture for OnServer {
+        fn available() -> bool {
+            static THERE: OnceLock<bool> = OnceLock::new();
+            *THERE.get_or_init(|| match connect() {
+                Ok(_) => true,
+                Err(error) => {
+                    skip("semel-store-layers", &format!("no Redis at SEMEL_TEST_REDIS: {error}")).unwrap();
+                    false
+                }
+            })
+        }
+
+        async fn open() -> Self {
+            let prefix = Prefix(format!("semel-test-{:016x}", fastrand::u64(..)));
+            Self::open_under(prefix, Arc::default(), ManualTimer::default()).await
+        }
+
+        fn store(&self) -> AnyStore {
+            self.store.clone()
+        }
+
+        async fn advance(&self, by: Duration) {
+            self.ahead.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+            self.timer.advance(by);
+        }
+
+        async fn reopen(self) -> Self {
+            let Self { store, ahead, timer, prefix } = self;
+            drop(store);
+            Self::open_under(prefix, ahead, timer).await
+        }
+    }
+
+    semel_conformance::laws!(open = OnServer);
+}
+
 /// Every second call of each step that is tried again fails: with enough tries no law notices.
 macro_rules! guarded_over_faults {
     ($name:ident, $fault:expr $(, $but:ident = $histories:ident)?) => {
