@@ -121,9 +121,10 @@ fn meaning_of(number: u16) -> (StoreErrorKind, &'static str) {
         1045 | 1698 => (Kind::Config, "the server refuses this user: check name and password"),
         1044 => (Kind::Config, "this user may not use this database"),
         1049 => (Kind::Config, "there is no such database on this server"),
-        1142 | 1143 | 1227 => {
-            (Kind::Config, "this user has not the rights it needs: see the crate's documentation")
-        }
+        1142 | 1143 | 1227 => (
+            Kind::Config,
+            "this user has not the rights it needs: GRANT SELECT, INSERT, UPDATE, DELETE ON the tables",
+        ),
         1146 | 1054 => (Kind::Config, "the tables are not complete: run the migrations"),
         1290 | 1836 | 1792 => (Kind::Unavailable, "the server is read-only"),
         1205 | 1213 => (Kind::Contended, "others held the record for too long"),

@@ -248,12 +248,12 @@ fn blocking<T: Send, F: Future<Output = Result<T, StoreError>>>(
     work: impl FnOnce() -> F + Send,
 ) -> Result<T, StoreError> {
     let refused = || StoreError::new(NAME, StoreErrorKind::Unavailable, "no thread to open the store");
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|error| refused().with_source(error))?;
-    std::thread::scope(|scope| {
-        let working = scope.spawn(|| runtime.block_on(work()));
-        working.join().unwrap_or_else(|_| Err(refused()))
-    })
+    // The runtime ends on that thread as well: a runtime may not be dropped inside another one.
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.map_err(|error| refused().with_source(error))?.block_on(work())
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|_| Err(refused())))
 }
 
 /// Records in a MariaDB or MySQL database.

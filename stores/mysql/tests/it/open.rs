@@ -7,7 +7,7 @@ use semel_core::store::{Severity, Store as _, StoreErrorKind};
 use semel_store_mysql::MySqlStore;
 
 use crate::server::Server;
-use crate::support::{Database, answer, ask, body, claimed, id, private, server, test};
+use crate::support::{Database, answer, ask, body, claimed, completed, id, private, server, test};
 
 async fn refused(url: String) -> (StoreErrorKind, String) {
     let error = MySqlStore::open(url).await.unwrap_err();
@@ -50,6 +50,18 @@ fn what_cannot_be_used_is_refused_and_the_password_is_not_shown() {
         assert!(kind == StoreErrorKind::Config && error.contains("GRANT SELECT, INSERT"), "{error}");
         drop(store);
         database.run(&format!("DROP USER {user}@'%'")).await;
+    });
+}
+
+// Programs that are asynchronous call it as well, and a runtime may not be dropped inside another one.
+#[test]
+fn it_is_opened_blocking_inside_a_runtime_as_well() {
+    test(async || {
+        let database = Database::new();
+        let migrated = database.builder().bring_up_to_date_blocking().unwrap();
+        assert_eq!(migrated.from, 0);
+        let store = database.builder().open_blocking().unwrap();
+        completed(&store, 1, "done").await;
     });
 }
 
