@@ -1,6 +1,6 @@
 //! Operators do the same on every store.
 
-use crate::servers::{DURABLE, Postgres, Redis};
+use crate::servers::{DURABLE, MariaDb, Postgres, Redis};
 use crate::support::{Act, Folder, Proxy, Upstream, answer, order};
 
 /// Lists, shows, resolves and deletes what a proxy on this store has left.
@@ -50,6 +50,13 @@ async fn on_postgres() {
     keys_work_on(&server.url(), &[]).await;
     keys_work_on(&server.url(), &["--schema", "orders"]).await;
     assert_eq!(server.sql("SELECT count(*) FROM orders.meta").unwrap().trim(), "1");
+}
+
+#[tokio::test]
+async fn on_mariadb() {
+    let Some(database) = MariaDb::make() else { return };
+    keys_work_on(&database.url(), &[]).await;
+    keys_work_on(&database.url(), &["--schema", "orders_"]).await;
 }
 
 #[tokio::test]

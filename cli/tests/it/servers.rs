@@ -61,6 +61,51 @@ impl Drop for Redis {
     }
 }
 
+/// A database of a test's own on the MariaDB that tests share. It ends with the test.
+pub(crate) struct MariaDb {
+    server: String,
+    name: String,
+}
+
+impl MariaDb {
+    /// `None`, and a note, where there is no server, or no program `mariadb` to speak to it.
+    pub(crate) fn make() -> Option<Self> {
+        let server =
+            std::env::var("SEMEL_TEST_MYSQL").unwrap_or_else(|_| "mysql://root@127.0.0.1:3306".into());
+        let server = server.trim_end_matches('/').to_owned();
+        let name = format!("semel_cli_{}_{:012x}", std::process::id(), fastrand::u64(..1 << 48));
+        let made = Self { server, name };
+        if let Err(why) = made.run(&format!("CREATE DATABASE {}", made.name)) {
+            semel_testkit::skip::skip("semel on MariaDB", &why).unwrap();
+            return None;
+        }
+        Some(made)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("{}/{}", self.server, self.name)
+    }
+
+    fn run(&self, sql: &str) -> Result<(), String> {
+        let address = self.server.rsplit(['@', '/']).next().unwrap_or_default();
+        let (host, port) = address.split_once(':').unwrap_or((address, "3306"));
+        let mut client = Command::new("mariadb");
+        client.args(["--no-defaults", "-h", host, "-P", port, "-u", "root", "-e", sql]);
+        let ended =
+            client.stdin(Stdio::null()).output().map_err(|error| format!("no program mariadb: {error}"))?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        Err(format!("SEMEL_TEST_MYSQL: {}", String::from_utf8_lossy(&ended.stderr).trim()))
+    }
+}
+
+impl Drop for MariaDb {
+    fn drop(&mut self) {
+        let _gone = self.run(&format!("DROP DATABASE IF EXISTS {}", self.name));
+    }
+}
+
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
