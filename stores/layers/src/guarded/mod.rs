@@ -64,13 +64,16 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// 500 ms a call, three tries, open for 30 s at 50 % failures of at least ten calls within 10 s.
+    /// 500 ms a call, three tries, open for 2 s at 50 % failures of at least ten calls within 10 s.
+    ///
+    /// Two requests that meet a store on its way down are enough to open it, so it must not outlast the restart of a
+    /// database by much; and a claim every 2 s is no load.
     pub const fn new() -> Self {
         let trip = Trip {
             percent: 50,
             calls: 10,
             window: Duration::from_secs(10),
-            open_for: Duration::from_secs(30),
+            open_for: Duration::from_secs(2),
         };
         Self { call_within: Duration::from_millis(500), tries: 3, pause: Duration::from_millis(20), trip }
     }
@@ -101,7 +104,7 @@ impl Guard {
         self
     }
 
-    /// How long an open breaker waits for its probe. Default 30 s.
+    /// How long an open breaker waits for its probe. Default 2 s.
     pub const fn open_for(mut self, length: Duration) -> Self {
         self.trip.open_for = length;
         self

@@ -20,7 +20,7 @@ fn guarded(guard: Guard) -> (AnyStore, Faults) {
 }
 
 fn open_for() -> Duration {
-    Duration::from_secs(30)
+    Duration::from_secs(2)
 }
 
 /// Fails ten claims.
@@ -124,13 +124,13 @@ async fn an_open_breaker_stops_claims_and_nothing_that_settles() {
 
 // Half-open: one probe, not the herd that was waiting for it.
 #[tokio::test(start_paused = true)]
-async fn after_30_seconds_one_probe_decides() {
+async fn after_two_seconds_one_probe_decides() {
     let (store, faults) = guarded(Guard::new());
     trip(&store, &faults).await;
-    tokio::time::advance(Duration::from_secs(29)).await;
+    tokio::time::advance(Duration::from_millis(1_900)).await;
     assert!(store.begin(&ask(1)).await.is_err());
     assert_eq!(faults.calls(Step::Begin), 10, "too early");
-    tokio::time::advance(Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_millis(100)).await;
     // It fails: open for as long again, and not tried thrice.
     assert!(store.begin(&ask(1)).await.is_err());
     assert_eq!(faults.calls(Step::Begin), 11);
