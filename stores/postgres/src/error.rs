@@ -126,7 +126,11 @@ fn meaning_of(code: &str) -> (StoreErrorKind, &'static str) {
             (Kind::Config, "the server refuses this user: check name, password, sslmode and pg_hba.conf")
         }
         "3D000" => (Kind::Config, "there is no such database on this server"),
-        "42501" => (Kind::Config, "this user has not the rights it needs: see the crate's documentation"),
+        "42501" => (
+            Kind::Config,
+            "this user has not the rights it needs: GRANT USAGE ON the schema, SELECT, INSERT, UPDATE, DELETE ON its \
+             table record, SELECT, UPDATE ON meta, and USAGE ON SEQUENCE fence",
+        ),
         "3F000" | "42P01" | "42703" | "42883" => {
             (Kind::Config, "the schema is not complete: run the migrations")
         }

@@ -85,6 +85,8 @@ fn what_a_server_refuses_is_told_at_once() {
         for migration in PostgresStore::migrations("semel").unwrap() {
             run_at(&server.url(), &format!("BEGIN; {} COMMIT", migration.sql)).await;
         }
+        // Who runs `semel` has no crate's documentation at hand.
+        refused(at("nobody", port, "postgres"), Kind::Config, &["GRANT USAGE ON the schema", "record"]).await;
         run_at(
             &server.url(),
             "GRANT USAGE ON SCHEMA semel TO nobody; GRANT SELECT, UPDATE ON semel.meta TO nobody",
