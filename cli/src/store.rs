@@ -85,6 +85,22 @@ impl fmt::Display for StoreUrl {
     }
 }
 
+impl StoreUrl {
+    /// The store's own name, as its errors begin.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Sqlite(_) => "sqlite",
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => "redis",
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "postgres",
+            #[cfg(feature = "mysql")]
+            Self::MySql(_) => "mysql",
+        }
+    }
+}
+
 /// A store's URL, and which of the records there.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {

@@ -14,9 +14,10 @@ use semel_gateway::{Gateway, GatewayError, NotOpen, Stopped};
 
 use crate::args::ProxyArgs;
 use crate::exit::{Exit, Fault};
-use crate::store::{Place, may_come};
+use crate::store::Place;
 use crate::{logs, out, signals, upstream};
 use banner::State;
+use opening::{Attempt, First};
 
 pub(crate) fn run(args: &ProxyArgs) -> Result<Exit, Fault> {
     // Everything that can be wrong is found before anything is written: first the words, then the addresses,
@@ -35,18 +36,16 @@ pub(crate) fn run(args: &ProxyArgs) -> Result<Exit, Fault> {
         #[cfg(feature = "layers")]
         layers,
     };
-    let opened = match place.open(args.capture_limit) {
-        Err(error) if may_come(&error) => Err(error),
-        opened => Ok(opened?),
-    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Fault::system("cannot start", &error))?;
     let ended = runtime.block_on(async {
-        match opened {
-            Ok(store) => serve(args, gateway, guard, store, &place).await,
-            Err(error) => wait_and_serve(args, gateway, guard, &error, &place).await,
+        match opening::first(&place, args.capture_limit).await? {
+            First::Open(store) => serve(args, gateway, guard, store, &place).await,
+            First::Later(error, under_way) => {
+                wait_and_serve(args, gateway, guard, &error, under_way, &place).await
+            }
         }
     });
     // A store that is being opened at this moment is not waited for.
@@ -76,6 +75,7 @@ async fn wait_and_serve(
     gateway: Gateway,
     guard: Guard,
     error: &StoreError,
+    under_way: Option<Attempt>,
     place: &Place,
 ) -> Result<Exit, Fault> {
     let not_open = NotOpen::new(error).map_err(|error| Fault::system("cannot start", &error))?;
@@ -85,7 +85,7 @@ async fn wait_and_serve(
     banner(args, &gateway, place, State::NotOpen, &layers, &meanwhile)?;
     tracing::warn!(store = %place.url(), %error, "the store is not open: waiting for it");
     let opening = async {
-        let store = opening::open(place, args.capture_limit, &not_open).await?;
+        let store = opening::open(place, args.capture_limit, &not_open, under_way).await?;
         let durable = store.capabilities().durable;
         tracing::info!(store = %place.url(), durable, "the store is open: ready");
         guard.over(store)

@@ -97,6 +97,23 @@ async fn a_name_without_an_address_is_waited_for_and_a_shutdown_is_heard_meanwhi
     }
 }
 
+// A firewall that drops what it does not like is silent for half a minute, and a probe of /healthz gives up before.
+#[tokio::test]
+async fn a_server_that_says_nothing_is_waited_for_and_a_shutdown_is_heard_meanwhile() {
+    let upstream = Upstream::answering("made").await.unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    for scheme in ["postgres", "mysql"] {
+        let folder = Folder::new();
+        let url = format!("{scheme}://semel:{PASSWORD}@{address}/app");
+        let proxy = Proxy::start(&folder, &upstream.url(), &["--store", &url]).await;
+        waits(&proxy, &upstream, &address).await;
+        proxy.signal(rustix::process::Signal::TERM);
+        assert_eq!(proxy.ended().await, Some(0));
+        assert!(!folder.log().contains(PASSWORD), "{}", folder.log());
+    }
+}
+
 // At the start and not at the first payment: one line, naming the store and never the password.
 #[tokio::test]
 async fn what_somebody_has_to_change_ends_it_at_the_start() {
