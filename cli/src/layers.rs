@@ -111,9 +111,9 @@ impl Layering {
         if let Some(size) = self.cache {
             layers = layers.tier(Tier::new().max_bytes(size).max_entry(size.min(LARGEST_ENTRY)));
         }
-        if self.compress {
-            layers = layers.compress(Compress::new());
-        }
+        // What another process has compressed, or this one before, is read in any case: its bytes are no answer.
+        let none = Compress::new().at_least(usize::MAX);
+        layers = layers.compress(if self.compress { Compress::new() } else { none });
         if let Some(seal) = self.seal {
             layers = layers.seal(seal);
         }

@@ -24,7 +24,7 @@ pub(crate) struct DoctorArgs {
     #[arg(env = "SEMEL_STORE", value_name = "STORE_URL")]
     pub(crate) store: String,
 
-    /// The schema of a database, or the prefix of keys in Redis [default: semel]
+    /// The schema in PostgreSQL, or the prefix of tables in MariaDB [default: semel_] and of keys in Redis [default: semel]
     #[arg(long, env = "SEMEL_SCHEMA", value_name = "NAME")]
     pub(crate) schema: Option<String>,
 

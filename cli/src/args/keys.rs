@@ -53,7 +53,7 @@ pub(crate) struct StoreArgs {
     #[arg(long, env = "SEMEL_STORE", default_value = "sqlite:semel.db", value_name = "URL")]
     pub(crate) store: String,
 
-    /// The schema of a database, or the prefix of keys in Redis: as the proxy has it
+    /// The schema in PostgreSQL, or the prefix of tables in MariaDB and of keys in Redis: as the proxy has it
     #[arg(long, env = "SEMEL_SCHEMA", value_name = "NAME")]
     pub(crate) schema: Option<String>,
 

@@ -20,7 +20,7 @@ pub(crate) struct MigrateArgs {
     #[arg(env = "SEMEL_STORE", value_name = "STORE_URL")]
     pub(crate) store: String,
 
-    /// The schema of a database [default: semel]
+    /// The schema in PostgreSQL [default: semel], or the prefix of tables in MariaDB [default: semel_]
     #[arg(long, env = "SEMEL_SCHEMA", value_name = "NAME")]
     pub(crate) schema: Option<String>,
 

@@ -74,7 +74,7 @@ pub(crate) struct ProxyArgs {
     ///
     /// sqlite:semel.db, sqlite:/var/lib/semel.db: a file on a local disk, for any number of processes on one machine.
     /// postgres://USER:PASSWORD@HOST:PORT/DATABASE: a database, for any number of machines; its records are in a schema of
-    /// their own (--schema). redis://USER:PASSWORD@HOST:PORT/NUMBER, redis+unix:///PATH: a Redis or Valkey that is told to
+    /// their own (--schema). mysql://USER:PASSWORD@HOST:PORT/DATABASE: the same in MariaDB. redis://USER:PASSWORD@HOST:PORT/NUMBER, redis+unix:///PATH: a Redis or Valkey that is told to
     /// keep what it is given (appendonly, appendfsync always, noeviction); redis+sentinel://HOST,HOST/?service=NAME and
     /// redis+cluster://HOST,HOST for several of them, rediss:// and its kin over TLS. memory: for trying things out. A
     /// server's schemes are there where they were built in. `semel doctor URL` says what is wrong with a store. One on a
@@ -88,7 +88,7 @@ pub(crate) struct ProxyArgs {
     )]
     pub(crate) store: String,
 
-    /// The schema of a database, or the prefix of keys in Redis [default: semel]
+    /// The schema in PostgreSQL, or the prefix of tables in MariaDB [default: semel_] and of keys in Redis [default: semel]
     #[arg(long, env = "SEMEL_SCHEMA", value_name = "NAME", help_heading = "Where")]
     pub(crate) schema: Option<String>,
 

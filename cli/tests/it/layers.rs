@@ -42,6 +42,26 @@ async fn sealed_answers_outlive_a_rotation_and_open_for_nobody_else() {
     assert_eq!(upstream.count(), 1);
 }
 
+// The flag is removed, or one of two proxies never had it: zstd's bytes are no answer to a payment.
+#[tokio::test]
+async fn what_was_compressed_is_read_by_a_proxy_that_does_not_compress() {
+    let upstream = Upstream::start(|_| Act::Answer(answer(200, MARK.repeat(200)))).await.unwrap();
+    let folder = Folder::new();
+    for args in [&["--compress"][..], &[]] {
+        let proxy = Proxy::start(&folder, &upstream.url(), args).await;
+        let answer = proxy.ask(order("k", "", "{}")).await;
+        assert_eq!((answer.status(), answer.text()), (200, MARK.repeat(200)), "{args:?}");
+        proxy.kill().await;
+    }
+    assert_eq!(upstream.count(), 1);
+    assert!(
+        folder.files().iter().all(|(_, bytes)| {
+            bytes.windows(MARK.len()).filter(|window| *window == MARK.as_bytes()).count() < 2
+        }),
+        "it was not compressed"
+    );
+}
+
 // An answer that is written by hand without the proxy's keys would be refused by the proxy for good.
 #[tokio::test]
 async fn an_answer_by_hand_is_sealed_too() {
