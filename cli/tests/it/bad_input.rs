@@ -30,7 +30,7 @@ const REFUSED: &[(&[&str], i32, &[&str])] = &[
     (
         &["proxy", "--upstream", UP, "--store", "mongodb://u:hunter2@db"],
         3,
-        &["--store", "mysql", "sqlite:PATH"],
+        &["--store", "mongodb", "sqlite:PATH"],
     ),
     (&["proxy", "--upstream", UP, "--store", "semel.db"], 3, &["--store", "sqlite:"]),
     (&["proxy", "--upstream", UP, "--max-run", "5s"], 3, &["--max-run", "--lease"]),
