@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod client;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
+pub mod mysql;
 pub mod postgres;
 pub mod program;
 pub mod records;

@@ -296,7 +296,7 @@ fn not_running() -> io::Error {
     io::Error::other("PostgreSQL is not running")
 }
 
-fn done(command: &mut Command) -> io::Result<()> {
+pub(crate) fn done(command: &mut Command) -> io::Result<()> {
     let output = command.output()?;
     if output.status.success() {
         return Ok(());

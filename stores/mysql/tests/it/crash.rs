@@ -6,15 +6,15 @@ use std::time::Duration;
 use semel_core::record::Retention;
 use semel_core::store::{Begun, Delete, Deleted, Settled, Store as _};
 use semel_store_mysql::MySqlStore;
+use semel_testkit::mysql::Server;
 
-use crate::server::Server;
 use crate::support::{answer, ask, body, claimed, id, private};
 
 // The server is killed while sixteen callers claim and complete: whatever was acknowledged is there afterwards.
 #[test]
 fn killed_under_load_nothing_that_was_acknowledged_is_lost() {
     private(async || {
-        let Some(mut server) = Server::start(&[]).await else { return };
+        let Some(mut server) = Server::start(&[]).await.unwrap() else { return };
         let store = Arc::new(MySqlStore::open(server.url()).await.unwrap());
         let callers: Vec<_> = (0..16_u32)
             .map(|caller| {
@@ -43,14 +43,14 @@ fn killed_under_load_nothing_that_was_acknowledged_is_lost() {
             tokio::task::yield_now().await;
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
-        server.kill();
+        server.kill().unwrap();
         let mut found = (Vec::new(), Vec::new());
         for caller in callers {
             let (claims, done) = caller.await.unwrap();
             found.0.extend(claims);
             found.1.extend(done);
         }
-        server.resume().await;
+        server.resume().await.unwrap();
         let store = MySqlStore::open(server.url()).await.unwrap();
         assert!(found.1.len() > 16, "there was no load");
         let mut last = 0;
@@ -71,7 +71,7 @@ fn killed_under_load_nothing_that_was_acknowledged_is_lost() {
 #[test]
 fn fences_grow_across_a_crash_of_an_emptied_table() {
     private(async || {
-        let Some(mut server) = Server::start(&[]).await else { return };
+        let Some(mut server) = Server::start(&[]).await.unwrap() else { return };
         let store = MySqlStore::open(server.url()).await.unwrap();
         let mut last = 0;
         for n in 0..20 {
@@ -84,8 +84,8 @@ fn fences_grow_across_a_crash_of_an_emptied_table() {
             if emptied {
                 crate::support::run_at(&server.url(), "DELETE FROM semel_fence").await;
             }
-            server.kill();
-            server.resume().await;
+            server.kill().unwrap();
+            server.resume().await.unwrap();
             // A restart between two requests is not noticed.
             let next = claimed(&store, 0).await.fence().get();
             assert!(next > last, "{next} after {last}");

@@ -8,7 +8,6 @@
 mod crash;
 mod laws;
 mod open;
-mod server;
 mod shared;
 mod support;
 mod trips;

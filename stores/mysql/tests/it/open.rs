@@ -5,8 +5,8 @@ use std::time::Duration;
 use semel_core::identity::Secret;
 use semel_core::store::{Severity, Store as _, StoreErrorKind};
 use semel_store_mysql::MySqlStore;
+use semel_testkit::mysql::Server;
 
-use crate::server::Server;
 use crate::support::{Database, answer, ask, body, claimed, completed, id, private, server, test};
 
 async fn refused(url: String) -> (StoreErrorKind, String) {
@@ -115,7 +115,7 @@ fn migrations_that_are_run_by_hand_are_enough() {
 #[test]
 fn a_body_that_does_not_fit_a_packet_is_refused_at_the_start() {
     private(async || {
-        let Some(server) = Server::start(&["--max-allowed-packet=4M"]).await else { return };
+        let Some(server) = Server::start(&["--max-allowed-packet=4M"]).await.unwrap() else { return };
         let error = MySqlStore::builder(server.url()).max_body(4 << 20).open().await.unwrap_err();
         assert!(
             error.kind() == StoreErrorKind::Config && error.to_string().contains("max_allowed_packet"),
@@ -138,7 +138,7 @@ fn a_body_that_does_not_fit_a_packet_is_refused_at_the_start() {
 fn a_read_only_server_is_refused_and_a_forgetful_one_says_so() {
     private(async || {
         let settings = ["--innodb-flush-log-at-trx-commit=2", "--log-bin=bin", "--binlog-format=MIXED"];
-        let Some(server) = Server::start(&settings).await else { return };
+        let Some(server) = Server::start(&settings).await.unwrap() else { return };
         let store = MySqlStore::open(server.url()).await.unwrap();
         assert!(!store.capabilities().durable);
         let findings = store.examine().await.unwrap();
@@ -167,7 +167,7 @@ fn no_default_of_the_server_is_trusted() {
             "--character-set-server=latin1",
             "--autocommit=0",
         ];
-        let Some(server) = Server::start(&settings).await else { return };
+        let Some(server) = Server::start(&settings).await.unwrap() else { return };
         let store = MySqlStore::open(server.url()).await.unwrap();
         let lease = claimed(&store, 1).await;
         let view = store.inspect(lease.id()).await.unwrap().unwrap();

@@ -2,17 +2,17 @@
 
 use semel_core::store::StoreErrorKind;
 use semel_store_mysql::Isolation;
+use semel_testkit::mysql::Server;
 use semel_tower::Idempotency;
 
 use super::{Bank, pool};
-use crate::server::Server;
 use crate::support::{server as url, test};
 
 // A copy of a server has its databases, its secrets and its records.
 #[test]
 fn a_pool_to_another_server_is_refused() {
     test(async || {
-        let Some(other) = Server::start(&[]).await else { return };
+        let Some(other) = Server::start(&[]).await.unwrap() else { return };
         let bank = Bank::open().await;
         let store = bank.store().await;
         let error = store.transactions(pool(1, &other.url()).await).open().await.unwrap_err();
