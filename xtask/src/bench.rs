@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{Exit, run, usage};
 
-const PARTS: [&str; 5] = ["layer", "sqlite", "stores", "gateway", "all"];
+const PARTS: [&str; 6] = ["layer", "sqlite", "stores", "transactional", "gateway", "all"];
 
 /// The first argument is what to measure; the rest goes to the program, whose `--help` explains it.
 pub(crate) fn run(root: &Path, args: &[&str]) -> Exit {

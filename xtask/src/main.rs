@@ -20,7 +20,7 @@ Semel's own chores. Usage: cargo xtask <COMMAND>
                        and with what was skipped and why; with CI=true a skip is a failure
   tidy                 checks what no compiler does: core stays free of I/O and clocks, crates depend
                        downwards only, hosts decide nothing, no stubs, no paths of one machine, ...
-  bench [PART] [...]   measures layer, sqlite, stores, gateway, or all of them: takes minutes, builds in release;
+  bench [PART] [...]   measures layer, sqlite, stores, transactional, gateway, or all: takes minutes, builds in release;
                        what follows goes to the program: --quick, --json, --write FILE
   torture transactional [...]
                        moves money through services that are killed, paused and cut off, and balances the

@@ -10,6 +10,7 @@ mod pairs;
 mod report;
 mod sqlite;
 mod stores;
+mod transactional;
 mod valgrind;
 
 use std::path::PathBuf;
@@ -55,6 +56,8 @@ enum Command {
     Sqlite,
     /// Claims and completions a second on servers, and the CPU time that they take there.
     Stores,
+    /// The transactional level beside the same handler without Semel.
+    Transactional,
     /// CPU time a request of the gateway, beside nginx.
     Gateway,
     /// All of them.
@@ -94,8 +97,11 @@ fn run(command: &Command, options: &Options) -> Result<(), Failure> {
         Command::Layer => &[layer::measure],
         Command::Sqlite => &[sqlite::measure],
         Command::Stores => &[stores::measure],
+        Command::Transactional => &[transactional::measure],
         Command::Gateway => &[gateway::measure],
-        Command::All => &[layer::measure, sqlite::measure, stores::measure, gateway::measure],
+        Command::All => {
+            &[layer::measure, sqlite::measure, stores::measure, transactional::measure, gateway::measure]
+        }
         Command::Subject { name, requests, unsent } => return layer::subject(name, *requests, *unsent),
         Command::Pairs(pairs) => return sqlite::pairs(pairs),
         Command::Upstream => return gateway::upstream(),

@@ -3,11 +3,13 @@
 
 mod postgres;
 mod redis;
-mod server;
+pub(crate) mod server;
 mod tiered;
 
 use crate::Failure;
 use crate::report::Report;
+
+pub(crate) use postgres::commits;
 
 const CALLERS: [u16; 3] = [1, 16, 64];
 

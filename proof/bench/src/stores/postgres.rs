@@ -105,7 +105,8 @@ impl Turns {
     }
 }
 
-async fn commits(url: &str) -> Result<u64, Failure> {
+/// How many transactions of the database were committed so far.
+pub(crate) async fn commits(url: &str) -> Result<u64, Failure> {
     let mut connection = PgConnection::connect(url).await?;
     // A backend reports what it did at most once a second, and at the latest when it is idle for long enough.
     tokio::time::sleep(Duration::from_millis(1500)).await;
