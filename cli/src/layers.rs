@@ -114,9 +114,10 @@ impl Layering {
         // What another process has compressed, or this one before, is read in any case: its bytes are no answer.
         let none = Compress::new().at_least(usize::MAX);
         layers = layers.compress(if self.compress { Compress::new() } else { none });
-        if let Some(seal) = self.seal {
-            layers = layers.seal(seal);
-        }
+        layers = match self.seal {
+            Some(seal) => layers.seal(seal),
+            None => layers.refuse_sealed(),
+        };
         if let Some(guard) = self.guard {
             layers = layers.guard(guard);
         }
@@ -128,8 +129,12 @@ impl Layering {
 
 /// Only sealing, for whoever writes an answer by hand.
 pub(crate) fn sealed(args: &SealArgs, store: AnyStore) -> Result<AnyStore, Fault> {
-    let Some(seal) = seal(args)? else { return Ok(store) };
-    Layers::over(store).seal(seal).build().map_err(|error| Fault::config(format!("--seal-keys: {error}")))
+    let layers = Layers::over(store);
+    let layers = match seal(args)? {
+        Some(seal) => layers.seal(seal),
+        None => layers.refuse_sealed(),
+    };
+    layers.build().map_err(|error| Fault::config(format!("--seal-keys: {error}")))
 }
 
 fn seal(args: &SealArgs) -> Result<Option<Seal>, Fault> {

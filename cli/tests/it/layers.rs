@@ -40,6 +40,12 @@ async fn sealed_answers_outlive_a_rotation_and_open_for_nobody_else() {
     let proxy = Proxy::start(&folder, &upstream.url(), &sealed).await;
     assert_eq!(code(&proxy.ask(order("k", "", "{}")).await), "store-unavailable");
     assert_eq!(upstream.count(), 1);
+    proxy.kill().await;
+
+    // A process without any keys once replayed what lies in the store, as the answer.
+    let proxy = Proxy::start(&folder, &upstream.url(), &[]).await;
+    assert_eq!(code(&proxy.ask(order("k", "", "{}")).await), "store-unavailable");
+    assert_eq!(upstream.count(), 1);
 }
 
 // The flag is removed, or one of two proxies never had it: zstd's bytes are no answer to a payment.

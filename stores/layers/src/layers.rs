@@ -10,6 +10,7 @@ use crate::guarded::{Guard, Guarded};
 use crate::sealed::{Seal, Sealed};
 use crate::tiered::{Tier, Tiered};
 use crate::timer::Timer;
+use crate::unsealed::Unsealed;
 
 /// Builds a store out of layers over another store.
 ///
@@ -51,6 +52,7 @@ enum Step {
     Tier(Tier),
     Compress(Compress),
     Seal(Seal),
+    RefuseSealed,
     Guard(Guard),
 }
 
@@ -62,7 +64,7 @@ pub enum LayerKind {
     Tier,
     /// [`Layers::compress`].
     Compress,
-    /// [`Layers::seal`].
+    /// [`Layers::seal`] or [`Layers::refuse_sealed`].
     Seal,
     /// [`Layers::guard`].
     Guard,
@@ -138,6 +140,12 @@ impl Layers {
         self.step(Step::Seal(seal))
     }
 
+    /// Takes the place of [`seal`](Self::seal) where there are no keys: answers that others have sealed are refused
+    /// (`Undecodable`), instead of replayed as they lie there.
+    pub fn refuse_sealed(self) -> Self {
+        self.step(Step::RefuseSealed)
+    }
+
     /// Bounds calls in time, tries them again, and stops claims to a store that is not there.
     pub fn guard(self, guard: Guard) -> Self {
         self.step(Step::Guard(guard))
@@ -170,6 +178,7 @@ impl Layers {
                 Step::Seal(seal) => {
                     AnyStore::new(Sealed::new(below, seal.ready().map_err(LayersError::KeyTwice)?))
                 }
+                Step::RefuseSealed => AnyStore::new(Unsealed::new(below)),
                 Step::Guard(guard) => AnyStore::new(Guarded::new(below, guard, clock()?)),
             })
         })
@@ -186,7 +195,7 @@ impl Step {
         match self {
             Self::Tier(_) => LayerKind::Tier,
             Self::Compress(_) => LayerKind::Compress,
-            Self::Seal(_) => LayerKind::Seal,
+            Self::Seal(_) | Self::RefuseSealed => LayerKind::Seal,
             Self::Guard(_) => LayerKind::Guard,
         }
     }
@@ -195,7 +204,7 @@ impl Step {
         match self {
             Self::Tier(tier) => tier.fault(),
             Self::Compress(compress) => compress.fault(),
-            Self::Seal(_) => None,
+            Self::Seal(_) | Self::RefuseSealed => None,
             Self::Guard(guard) => guard.fault(),
         }
     }

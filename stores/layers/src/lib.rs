@@ -51,6 +51,7 @@ mod layers;
 mod sealed;
 mod tiered;
 mod timer;
+mod unsealed;
 
 pub use compressed::Compress;
 pub use guarded::Guard;
