@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use semel_testkit::postgres::{Server, free_port};
+use semel_testkit::postgres::free_port;
 use semel_testkit::skip::skip;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -62,6 +62,7 @@ macro_rules! on_every_shared_store {
 }
 
 on_every_shared_store! {
+    mysql: semel_testkit::mysql::Server,
     postgres: semel_testkit::postgres::Server,
     redis: super::Redis,
 }
@@ -74,7 +75,17 @@ trait SharedStore: Sized {
     fn url(&self) -> String;
 }
 
-impl SharedStore for Server {
+impl SharedStore for semel_testkit::mysql::Server {
+    async fn there() -> Option<Self> {
+        Self::start(&[]).await.unwrap()
+    }
+
+    fn url(&self) -> String {
+        Self::url(self)
+    }
+}
+
+impl SharedStore for semel_testkit::postgres::Server {
     async fn there() -> Option<Self> {
         Self::start(&["fsync=off"]).await.unwrap()
     }

@@ -1,7 +1,8 @@
-//! A PostgreSQL that is stopped, killed and paused.
+//! A PostgreSQL that is stopped, killed and paused, and a MariaDB that is stopped and killed.
 
 use rustix::process::Signal;
 use semel_testkit::client::Client;
+use semel_testkit::mysql;
 use semel_testkit::postgres::Server;
 
 use super::support::{Load, Tally, first_answer, gateway, send_all, tally};
@@ -23,6 +24,27 @@ async fn a_postgres_that_is_killed_and_stopped_under_load_loses_nothing_and_runs
             server.kill().unwrap();
         } else {
             server.stop().unwrap();
+        }
+        server.resume().await.unwrap();
+    }
+    load.more(40).await;
+    let tally = tally(&gateway, &shop, load.ended().await).await;
+    assert_eq!((tally.lost, tally.twice), (0, 0), "{tally:?}");
+}
+
+/// The same of MariaDB, as it syncs by default.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mariadb_that_is_killed_and_stopped_under_load_loses_nothing_and_runs_nothing_twice() {
+    let Some(mut server) = mysql::Server::start(&[]).await.unwrap() else { return };
+    let shop = Shop::open().await;
+    let gateway = gateway(&server.url(), &shop.url()).await;
+    let load = Load::start(gateway.address(), "load");
+    for killed in [true, false, true] {
+        load.more(40).await;
+        if killed {
+            server.kill().unwrap();
+        } else {
+            server.stop().await.unwrap();
         }
         server.resume().await.unwrap();
     }
