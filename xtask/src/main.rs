@@ -24,7 +24,7 @@ Semel's own chores. Usage: cargo xtask <COMMAND>
                        what follows goes to the program: --quick, --json, --write FILE
   torture transactional [...]
                        moves money through services that are killed, paused and cut off, and balances the
-                       books: --seconds N, --seed S, --db postgres|sqlite|all, --json
+                       books: --seconds N, --seed S, --db postgres|mysql|sqlite|all, --json
   ci                   what .ci/run does after format and clippy: docs, tidy, test
   help                 this
 

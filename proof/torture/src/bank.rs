@@ -18,6 +18,7 @@ pub(crate) struct Transfer {
 /// Where the records and the money are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Database {
+    MySql,
     Postgres,
     Sqlite,
 }
@@ -25,6 +26,7 @@ pub(crate) enum Database {
 impl Database {
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::MySql => "mysql",
             Self::Postgres => "postgres",
             Self::Sqlite => "sqlite",
         }

@@ -58,6 +58,8 @@ struct Torture {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Databases {
+    #[value(name = "mysql")]
+    MySql,
     Postgres,
     Sqlite,
     All,
@@ -66,9 +68,10 @@ enum Databases {
 impl Databases {
     fn each(self) -> &'static [bank::Database] {
         match self {
+            Self::MySql => &[bank::Database::MySql],
             Self::Postgres => &[bank::Database::Postgres],
             Self::Sqlite => &[bank::Database::Sqlite],
-            Self::All => &[bank::Database::Postgres, bank::Database::Sqlite],
+            Self::All => &[bank::Database::Postgres, bank::Database::MySql, bank::Database::Sqlite],
         }
     }
 }

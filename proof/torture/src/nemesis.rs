@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use semel_testkit::cable::{Cable, Fault};
-use semel_testkit::postgres::Server;
+use semel_testkit::{mysql, postgres};
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
@@ -58,7 +58,38 @@ fn spawn(address: SocketAddr, url: &str, mistake: Option<Mistake>) -> Result<Chi
     Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?)
 }
 
-/// A database that can be restarted, behind a cable that can be broken.
+/// A database that can be restarted.
+pub(crate) enum Server {
+    MySql(mysql::Server),
+    Postgres(postgres::Server),
+}
+
+impl Server {
+    /// Killed, or ended as an operator does it, and started again.
+    async fn restart(&mut self, killed: bool) -> Result<(), Failure> {
+        match self {
+            Self::MySql(server) => {
+                if killed {
+                    server.kill()?;
+                } else {
+                    server.stop().await?;
+                }
+                server.resume().await?;
+            }
+            Self::Postgres(server) => {
+                if killed {
+                    server.kill()?;
+                } else {
+                    server.stop()?;
+                }
+                server.resume().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One of these, behind a cable that can be broken.
 pub(crate) struct Remote {
     pub(crate) server: Server,
     pub(crate) cable: Cable,
@@ -86,12 +117,7 @@ pub(crate) async fn rage(
                 report.pauses += 1;
             }
             (6, Some(remote)) => {
-                if rng.bool() {
-                    remote.server.kill()?;
-                } else {
-                    remote.server.stop()?;
-                }
-                remote.server.resume().await?;
+                remote.server.restart(rng.bool()).await?;
                 report.restarts += 1;
             }
             (7..11, Some(remote)) => {

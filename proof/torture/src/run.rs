@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use semel_testkit::cable::Cable;
-use semel_testkit::postgres::Server;
-use sqlx::{Connection as _, PgConnection, Row as _};
+use semel_testkit::{mysql, postgres};
+use sqlx::{Connection as _, MySqlConnection, PgConnection, Row as _};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
@@ -16,7 +16,7 @@ use crate::Failure;
 use crate::bank::{Database, Line};
 use crate::books::Report;
 use crate::clients::Desk;
-use crate::nemesis::{self, Remote, Service};
+use crate::nemesis::{self, Remote, Server, Service};
 use crate::service::{self, Mistake};
 
 /// Two services, as two instances of an application are.
@@ -35,13 +35,21 @@ pub(crate) async fn run(plan: &Plan) -> Result<Report, Failure> {
     let folder = tempfile::tempdir()?;
     let (url, mut remote) = match plan.database {
         Database::Sqlite => (format!("sqlite:{}", folder.path().join("bank.db").display()), None),
+        Database::MySql => {
+            let server = mysql::Server::start(&["--max-connections=200"]).await?;
+            let server =
+                server.ok_or("MariaDB's programs are not installed: Debian's package `mariadb-server`")?;
+            let cable = Cable::to(server.address())?;
+            let url = format!("mysql://root@{}/app", cable.address());
+            (url, Some(Remote { server: Server::MySql(server), cable }))
+        }
         Database::Postgres => {
-            let server = Server::start(&["max_connections=200"]).await?;
+            let server = postgres::Server::start(&["max_connections=200"]).await?;
             let server =
                 server.ok_or("PostgreSQL's programs are not installed: Debian's package `postgresql`")?;
             let cable = Cable::to(server.address())?;
             let url = format!("postgres://postgres@{}/postgres", cable.address());
-            (url, Some(Remote { server, cable }))
+            (url, Some(Remote { server: Server::Postgres(server), cable }))
         }
     };
     service::found(&url).await?;
@@ -74,8 +82,9 @@ pub(crate) async fn run(plan: &Plan) -> Result<Report, Failure> {
     }
     report.tries = desk.tries.load(Ordering::Relaxed);
     drop(services);
-    let (lines, balances) = match &remote {
-        Some(remote) => of_postgres(&remote.server.url()).await?,
+    let (lines, balances) = match remote.as_ref().map(|remote| &remote.server) {
+        Some(Server::MySql(server)) => of_mysql(&server.url()).await?,
+        Some(Server::Postgres(server)) => of_postgres(&server.url()).await?,
         None => of_sqlite(&folder.path().join("bank.db"))?,
     };
     report.judge(&told, &lines, &balances);
@@ -98,6 +107,19 @@ async fn listens(address: SocketAddr) -> Result<(), Failure> {
 }
 
 type Books = (Vec<Line>, Vec<i64>);
+
+async fn of_mysql(url: &str) -> Result<Books, Failure> {
+    let mut connection = MySqlConnection::connect(url).await?;
+    let mut lines = Vec::new();
+    let ledger = "SELECT name, payer, payee, cents FROM ledger";
+    for row in sqlx::query(ledger).fetch_all(&mut connection).await? {
+        let (from, to, cents) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        lines.push(Line { key: row.try_get(0)?, from, to, cents });
+    }
+    let accounts = sqlx::query("SELECT cents FROM account ORDER BY n").fetch_all(&mut connection).await?;
+    let balances = accounts.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    Ok((lines, balances))
+}
 
 async fn of_postgres(url: &str) -> Result<Books, Failure> {
     let mut connection = PgConnection::connect(url).await?;

@@ -1,5 +1,6 @@
 //! The service: transfers over HTTP, each one commit with its record.
 
+mod mysql;
 #[cfg(feature = "planted")]
 mod planted;
 mod postgres;
@@ -50,9 +51,10 @@ impl Mistake {
 
 /// Makes the bank's tables.
 pub(crate) async fn found(url: &str) -> Result<(), Failure> {
-    match url.strip_prefix("sqlite:") {
-        Some(path) => sqlite::found(path).await,
-        None => postgres::found(url).await,
+    match url.split_once(':') {
+        Some(("sqlite", path)) => sqlite::found(path).await,
+        Some(("mysql", _)) => mysql::found(url).await,
+        _ => postgres::found(url).await,
     }
 }
 
@@ -63,11 +65,12 @@ pub(crate) async fn serve(serve: Serve) -> Result<(), Failure> {
 }
 
 async fn app(url: &str, mistake: Option<Mistake>) -> Result<Router, Failure> {
-    match (url.strip_prefix("sqlite:"), mistake) {
-        (Some(path), None) => sqlite::app(path),
-        (None, None) => postgres::app(url).await,
+    match (url.split_once(':'), mistake) {
+        (Some(("sqlite", path)), None) => sqlite::app(path),
+        (Some(("mysql", _)), None) => mysql::app(url).await,
+        (_, None) => postgres::app(url).await,
         #[cfg(feature = "planted")]
-        (None, Some(mistake)) => planted::app(url, mistake).await,
+        (Some(("postgres", _)), Some(mistake)) => planted::app(url, mistake).await,
         (_, Some(mistake)) => Err(format!("no service makes the mistake {} here", mistake.name()).into()),
     }
 }

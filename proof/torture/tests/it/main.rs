@@ -37,6 +37,11 @@ fn the_books_balance_on_postgresql() {
 }
 
 #[test]
+fn the_books_balance_on_mariadb() {
+    balances("mysql", "12");
+}
+
+#[test]
 fn the_books_balance_on_sqlite() {
     balances("sqlite", "8");
 }
