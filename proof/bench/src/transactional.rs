@@ -40,7 +40,7 @@ pub(crate) fn measure(quick: bool) -> Result<Report, Failure> {
         report.notices.push("nothing was measured: install Debian's package `postgresql`".into());
         return Ok(report);
     };
-    let (rounds, seconds) = if quick { (1, 1) } else { (5, 4) };
+    let (rounds, seconds) = if quick { (1, 1) } else { (3, 3) };
     let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (alone, guarded) = runtime.block_on(applications(&url))?;

@@ -47,7 +47,7 @@ pub(crate) fn measure(report: &mut Report, quick: bool) -> Result<(), Failure> {
         report.notices.push("no figures for PostgreSQL: install Debian's package `postgresql`".into());
         return Ok(());
     };
-    let (rounds, seconds) = if quick { (1, 1) } else { (5, 4) };
+    let (rounds, seconds) = if quick { (1, 1) } else { (3, 3) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port);
     let store = Arc::new(runtime.block_on(PostgresStore::open(&url))?);

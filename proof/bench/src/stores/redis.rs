@@ -21,7 +21,7 @@ const BODIES: [usize; 2] = [300, 10_240];
 const CLAIM: usize = 200;
 
 pub(crate) fn measure(report: &mut Report, server: &Server, quick: bool) -> Result<(), Failure> {
-    let (rounds, millis) = if quick { (1, 300) } else { (5, 2000) };
+    let (rounds, millis) = if quick { (1, 300) } else { (3, 1500) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let url = format!("redis://127.0.0.1:{}/0", server.port);
     let store = Arc::new(runtime.block_on(RedisStore::open(&url))?);
@@ -123,7 +123,7 @@ async fn bare_pairs(
 
 /// Pairs, seconds, and microseconds of the server's CPU time, of the same two commands sent by Redis's own program.
 fn benchmark(server: &Server, callers: u16, body: usize, quick: bool) -> Result<(u32, f64, f64), Failure> {
-    let pairs = if quick { 2_000 } else { 40_000 };
+    let pairs = if quick { 2_000 } else { 20_000 };
     let before = server.time()?;
     let start = Instant::now();
     for (size, rest) in [(CLAIM, &["NX", "GET"][..]), (CLAIM + body, &[][..])] {
