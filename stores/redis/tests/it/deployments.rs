@@ -18,10 +18,18 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
+/// Says it again where the connection was cut: a Sentinel that promotes or demotes a server disconnects everybody there,
+/// whoever asks just then included.
 pub(crate) fn say(server: &Server, words: &[&str]) -> redis::Value {
     let mut cmd = redis::cmd(words[0]);
     cmd.arg(&words[1..]);
-    cmd.query(&mut server.connection()).unwrap()
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        match cmd.query(&mut server.connection()) {
+            Ok(answer) => return answer,
+            Err(error) => assert!(error.is_io_error() && Instant::now() < give_up, "{words:?}: {error}"),
+        }
+    }
 }
 
 fn text(server: &Server, words: &[&str]) -> String {
