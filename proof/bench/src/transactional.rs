@@ -18,7 +18,7 @@ use crate::Failure;
 use crate::measure::{median, ratio, thousands};
 use crate::pairs::Did;
 use crate::report::{Report, Table};
-use crate::stores::{commits, server};
+use crate::stores::server;
 
 const CALLERS: [u16; 2] = [1, 16];
 /// So many that requests seldom meet at one.
@@ -31,7 +31,6 @@ struct Turns {
     median: Vec<f64>,
     /// Microseconds of the server's CPU time a request.
     cpu: Vec<f64>,
-    commits: Vec<f64>,
 }
 
 pub(crate) fn measure(quick: bool) -> Result<Report, Failure> {
@@ -51,16 +50,13 @@ pub(crate) fn measure(quick: bool) -> Result<Report, Failure> {
         for _ in 0..rounds {
             for (router, turns) in [(&alone, &mut base), (&guarded, &mut own)] {
                 series += 1;
-                let commits_before = runtime.block_on(commits(&url))?;
                 let before = server.time()?;
                 let time = Duration::from_secs(seconds);
                 let did = runtime.block_on(run(router, series, callers, time))?;
                 let cpu = server.time()?.saturating_sub(before);
-                let commits = runtime.block_on(commits(&url))?.saturating_sub(commits_before);
                 turns.speed.push(did.speed());
                 turns.median.push(did.median);
                 turns.cpu.push(cpu.as_secs_f64() * 1e6 / f64::from(did.pairs.max(1)));
-                turns.commits.push(f64::from(u32::try_from(commits)?) / f64::from(did.pairs.max(1)));
             }
         }
         rows.push(vec![
@@ -68,8 +64,6 @@ pub(crate) fn measure(quick: bool) -> Result<Report, Failure> {
             format!("{:.2}", ratio(&own.speed, &base.speed)),
             format!("{:.2}", ratio(&own.median, &base.median)),
             format!("{:.2}", ratio(&own.cpu, &base.cpu)),
-            format!("{:.2}", median(own.commits)),
-            format!("{:.2}", median(base.commits)),
             thousands(median(own.speed)),
         ]);
     }
@@ -78,8 +72,6 @@ pub(crate) fn measure(quick: bool) -> Result<Report, Failure> {
         "requests a second, ratio",
         "median time, ratio",
         "server CPU a request, ratio",
-        "commits a request",
-        "without Semel",
         "requests a second",
     ];
     report.tables.push(Table { name: "transactional", columns, rows });

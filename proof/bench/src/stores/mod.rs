@@ -9,8 +9,6 @@ mod tiered;
 use crate::Failure;
 use crate::report::Report;
 
-pub(crate) use postgres::commits;
-
 const CALLERS: [u16; 3] = [1, 16, 64];
 
 pub(crate) fn measure(quick: bool) -> Result<Report, Failure> {

@@ -105,17 +105,14 @@ impl Turns {
     }
 }
 
-/// How many transactions of the database were committed so far.
-pub(crate) async fn commits(url: &str) -> Result<u64, Failure> {
+/// The number of the next transaction that writes. The server's own counts come late: a session reports what it did when
+/// it has been idle for a while.
+async fn commits(url: &str) -> Result<u64, Failure> {
     let mut connection = PgConnection::connect(url).await?;
-    // A backend reports what it did at most once a second, and at the latest when it is idle for long enough.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let row = sqlx::query("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
-        .fetch_one(&mut connection)
-        .await?;
-    let count: i64 = row.try_get(0)?;
+    let sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
+    let next: i64 = sqlx::query(sql).fetch_one(&mut connection).await?.try_get(0)?;
     connection.close().await?;
-    Ok(u64::try_from(count)?)
+    Ok(u64::try_from(next)?)
 }
 
 fn pgbench(bin: &Path, port: u16, callers: u16, seconds: u64, script: &Path) -> Result<pairs::Did, Failure> {
