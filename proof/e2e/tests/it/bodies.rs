@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::client::{Look as _, Try};
-use crate::fixture::{Kind, on_every_host};
+use crate::fixture::Kind;
+use crate::hosts::on_every_host;
 
 const BODY: &str = r#"{"item":1}"#;
 

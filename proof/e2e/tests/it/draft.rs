@@ -12,7 +12,8 @@ use semel_store_memory::{ManualClock, MemoryStore};
 use semel_testkit::wire::Message;
 
 use crate::client::{Look as _, Try};
-use crate::fixture::{Host, Kind, on_every_host};
+use crate::fixture::{Host, Kind};
+use crate::hosts::on_every_host;
 
 const B1: &str = r#"{"item":1,"lines":[1,2]}"#;
 const B2: &str = r#"{"item":2,"lines":[1,2]}"#;

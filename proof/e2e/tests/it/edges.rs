@@ -7,7 +7,8 @@ use semel_core::store::{AnyStore, Quota};
 use semel_store_memory::{ManualClock, MemoryStore};
 
 use crate::client::{Look as _, Try, order_over_http2};
-use crate::fixture::{Kind, on_every_host};
+use crate::fixture::Kind;
+use crate::hosts::on_every_host;
 
 const BODY: &str = r#"{"item":1}"#;
 const KEY: &str = "8e03978e-40d5-43e8-bc93-6894a57f9324";

@@ -9,7 +9,7 @@ mod draft;
 mod drills;
 mod edges;
 mod fixture;
+mod hosts;
 mod proxy;
 mod retries;
-mod servers;
 mod table;

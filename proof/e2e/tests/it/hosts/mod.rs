@@ -1,0 +1,18 @@
+//! Hosts that scenarios run over. A new one is a file here with its `HOST`, its `mod`, and its line in `on_every_host!`; one
+//! that has no line is dead code, and the compiler says so.
+
+pub(crate) mod actix;
+pub(crate) mod axum;
+pub(crate) mod gateway;
+pub(crate) mod hyper;
+
+/// Runs scenarios over every kind of host.
+macro_rules! on_every_host {
+    ($($scenario:ident),* $(,)?) => {
+        crate::fixture::on_host!(axum, $($scenario),*);
+        crate::fixture::on_host!(hyper, $($scenario),*);
+        crate::fixture::on_host!(actix, $($scenario),*);
+        crate::fixture::on_host!(gateway, $($scenario),*);
+    };
+}
+pub(crate) use on_every_host;
