@@ -13,6 +13,7 @@ mod claim;
 mod client;
 mod heartbeat;
 mod idempotency;
+mod lend;
 mod persist;
 mod read;
 mod runtime;
@@ -31,8 +32,9 @@ pub use budget::Peer;
 pub use claim::{Admitted, Claimed, Guarded};
 pub use client::{Attended, Awaited, Client};
 pub use idempotency::{BuildError, Builder, Idempotency, Undrained};
+pub use lend::{LaterTx, NextTx};
 pub use runtime::{BoxFuture, Runtime, TokioRuntime};
-pub use steps::{NoSteps, StepError, Steps, StepsError};
+pub use steps::{NoSteps, StepError, Steps, StepsError, StepsOver};
 #[cfg(feature = "test")]
 pub use test::{TestClock, Tested};
 pub use ticket::{Idempotent, Panicked, Responded, Ticket};

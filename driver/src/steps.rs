@@ -10,7 +10,7 @@ use semel_core::engine::Override;
 use semel_core::policy::keep::Outcome;
 use semel_core::record::RecordId;
 use semel_core::steps::{Entered, Misstep, Misused, StepKey, StepsEnd, Trouble, Walk, Walked};
-use semel_core::store::{LeaseRef, Settled, StoreError};
+use semel_core::store::{LeaseRef, LendError, Settled, StoreError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -108,6 +108,17 @@ impl Slot {
         }
     }
 
+    /// No more steps from here on, unless somebody has them.
+    fn finish(&self) -> Result<(), LendError> {
+        let mut held = self.locked();
+        *held = match std::mem::replace(&mut *held, Held::Lent) {
+            Held::Here(walk) => Held::Closed(Some(walk)),
+            Held::Lent => return Err(LendError::StepsOpen),
+            over => over,
+        };
+        Ok(())
+    }
+
     /// The handler has ended: no more steps from here on.
     pub(crate) fn close(&self) -> Walked {
         match std::mem::replace(&mut *self.locked(), Held::Closed(None)) {
@@ -189,10 +200,21 @@ impl Steps {
     }
 
     /// Ends the network phase of this run: no step can be begun after it, by nobody. For handlers that write to their
-    /// database afterwards.
-    pub fn finish(mut self) {
+    /// database afterwards: [`LaterTx`](crate::LaterTx) opens their transaction for what this gives.
+    pub fn finish(mut self) -> StepsOver {
         let walk = self.walk.take();
         *self.slot.locked() = Held::Closed(walk);
+        StepsOver { record: self.slot.lease.id }
+    }
+
+    /// Whose steps a request has; `None` if it has none.
+    pub(crate) fn record_of(extensions: &Extensions) -> Option<RecordId> {
+        extensions.get::<Place>().map(|place| place.0.lease.id)
+    }
+
+    /// Ends the network phase of a request before its transaction is opened; an error if somebody has the steps.
+    pub(crate) fn close(extensions: &Extensions) -> Result<(), LendError> {
+        extensions.get::<Place>().map_or(Ok(()), |place| place.0.finish())
     }
 
     async fn step(
@@ -252,6 +274,19 @@ impl Steps {
             Ok(Settled::Superseded(_) | Settled::Absent) => Err(Cause::Superseded),
             Err(error) => Err(Cause::Store(error)),
         }
+    }
+}
+
+/// The word that a run has no more steps to do, given by [`Steps::finish`]: what follows is the database's.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StepsOver {
+    record: RecordId,
+}
+
+impl StepsOver {
+    /// Whose steps are over.
+    pub(crate) fn record(&self) -> &RecordId {
+        &self.record
     }
 }
 
@@ -430,8 +465,11 @@ pub enum NoSteps {
     /// They are in use: one run does one step at a time.
     #[error("the steps of this run are in use elsewhere: drop them there first")]
     Lent,
-    /// The handler has finished them.
-    #[error("the steps of this run are finished: begin none after `finish`")]
+    /// The handler has finished them, or has opened the transaction of its writes, which ends them too.
+    #[error(
+        "the steps of this run are over: do all of them before `finish`, and before the transaction is opened (a handler \
+         that has both asks for `Steps` and `LaterTx`, and not for `Tx`)"
+    )]
     Finished,
     /// What is recorded cannot be read by this program.
     #[error(transparent)]

@@ -261,8 +261,8 @@ pub use semel_core::{
 };
 pub use semel_tower::{
     Address, Body, BoxError, BuildError, Builder, Idempotency, IdempotencyLayer, IdempotencyService,
-    Idempotent, NoSteps, OneCommit, OneCommitService, Peer, Rebuild, ResponseFuture, StepError, Steps,
-    StepsError, Tx, Undrained, Whole,
+    Idempotent, LaterTx, NoSteps, OneCommit, OneCommitService, Peer, Rebuild, ResponseFuture, StepError,
+    Steps, StepsError, StepsOver, Tx, Undrained, Whole,
 };
 
 #[cfg(feature = "axum")]

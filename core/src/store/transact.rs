@@ -135,6 +135,17 @@ pub enum LendError {
         "the transaction of this request is taken: drop the `Tx` before taking it again, or hand on `&mut tx` instead"
     )]
     Taken,
+    /// A transaction after the steps, of a request that has none.
+    #[error(
+        "this request has no steps for the transaction to come after: set `steps` on its route, or ask for `Tx`"
+    )]
+    NoSteps,
+    /// The run's steps are not over: a transaction would be open for as long as somebody else takes to answer.
+    #[error(
+        "the steps of this request are still in use: end them with `steps.finish()`, and open the transaction then (`LaterTx` \
+         beside `Steps` in the handler's arguments, and not `Tx`)"
+    )]
+    StepsOpen,
     /// The run is over: whoever asks is a task that outlived it.
     #[error("the run is over, and with it its transaction: do the work before the handler returns")]
     Over,

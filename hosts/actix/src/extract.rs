@@ -12,7 +12,7 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse, Respon
 use futures_util::future::LocalBoxFuture;
 use http::{Extensions, Response};
 use semel_core::store::{LendError, Lender};
-use semel_driver::{Idempotent, NoSteps, StepsError, Whole};
+use semel_driver::{Idempotent, NextTx, NoSteps, StepsError, StepsOver, Whole};
 
 use crate::head;
 
@@ -91,11 +91,33 @@ impl<D: Lender> FromRequest for Tx<D> {
     type Future = LocalBoxFuture<'static, Result<Self, NoTransaction>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let slot = lent(request, |extensions| extensions.get::<D::Slot>().cloned());
-        Box::pin(async move {
-            let slot = slot.ok_or(NoTransaction(LendError::NotTransactional))?;
-            D::take(&slot).await.map(Self).map_err(NoTransaction)
-        })
+        let next = lent(request, NextTx::<D>::of);
+        Box::pin(async move { next?.open().await.map(Self).map_err(NoTransaction) })
+    }
+}
+
+/// A transaction that is opened when the steps of its run are over: the two phases of a handler that calls others and
+/// then writes. Asking for it opens nothing.
+#[derive(Debug)]
+pub struct LaterTx<D: Lender>(semel_driver::LaterTx<D>);
+
+impl<D: Lender> LaterTx<D> {
+    /// Opens it, now that the steps are over: [`Steps::finish`] says so.
+    ///
+    /// # Errors
+    ///
+    /// The steps were another request's, somebody has taken it, or the database gives none.
+    pub async fn begin(self, over: StepsOver) -> Result<Tx<D>, NoTransaction> {
+        Ok(Tx(self.0.begin(over).await?))
+    }
+}
+
+impl<D: Lender> FromRequest for LaterTx<D> {
+    type Error = NoTransaction;
+    type Future = Ready<Result<Self, NoTransaction>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(lent(request, semel_driver::LaterTx::of).map(Self).map_err(NoTransaction))
     }
 }
 
@@ -124,6 +146,12 @@ impl<D: Lender> fmt::Debug for Tx<D> {
 #[derive(Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a name for a reason")]
 pub struct NoTransaction(pub LendError);
+
+impl From<LendError> for NoTransaction {
+    fn from(error: LendError) -> Self {
+        Self(error)
+    }
+}
 
 impl fmt::Display for NoTransaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -162,6 +190,13 @@ impl Deref for Steps {
 
     fn deref(&self) -> &semel_driver::Steps {
         &self.0
+    }
+}
+
+impl Steps {
+    /// Ends the network phase of this run: no step can be begun after it, by nobody.
+    pub fn finish(self) -> StepsOver {
+        self.0.finish()
     }
 }
 

@@ -45,11 +45,11 @@ mod middleware;
 mod run;
 
 pub use body::Answer;
-pub use extract::{NoTransaction, NotGuarded, Run, Steps, StepsFailed, StepsRefused, Tx};
+pub use extract::{LaterTx, NoTransaction, NotGuarded, Run, Steps, StepsFailed, StepsRefused, Tx};
 pub use middleware::{IdempotencyMiddleware, IdempotencyService};
 
 pub use semel_core as core;
 pub use semel_driver::{
     Address, BoxError, BuildError, Builder, Idempotency, Idempotent, NoSteps, Peer, StepError, StepsError,
-    Undrained,
+    StepsOver, Undrained,
 };

@@ -56,7 +56,7 @@ pub use layer::IdempotencyLayer;
 pub use one_commit::OneCommitService;
 pub use rebuild::Rebuild;
 pub use service::IdempotencyService;
-pub use tx::Tx;
+pub use tx::{LaterTx, Tx};
 
 #[cfg(feature = "axum")]
 pub use extract::{NotGuarded, Run};
@@ -66,5 +66,5 @@ pub use tx::NoTransaction;
 pub use semel_core as core;
 pub use semel_driver::{
     Address, Body, BoxError, BuildError, Builder, Idempotency, Idempotent, NoSteps, OneCommit, Peer,
-    StepError, Steps, StepsError, Undrained, Whole,
+    StepError, Steps, StepsError, StepsOver, Undrained, Whole,
 };

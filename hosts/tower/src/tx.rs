@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use http::Extensions;
 use semel_core::store::{LendError, Lender};
+use semel_driver::{NextTx, StepsOver};
 
 /// The transaction in which this request's record is completed: whatever is written through it is committed together
 /// with the recorded answer, or not at all.
@@ -26,6 +27,9 @@ use semel_core::store::{LendError, Lender};
 ///
 /// Dropping it gives it back, and it can be taken again. It has to be given back when the handler returns: what a spawned
 /// task still holds is never committed, and the client is told 500.
+///
+/// On a route with [`Steps`](crate::Steps) it is opened when they are over, and opening it ends them: no network within a database phase,
+/// no database within a network phase. A handler that has both asks for [`LaterTx`].
 pub struct Tx<D: Lender>(D::Guard);
 
 impl<D: Lender> Tx<D> {
@@ -33,10 +37,9 @@ impl<D: Lender> Tx<D> {
     ///
     /// # Errors
     ///
-    /// The request has none, somebody has taken it, or the database gives none.
+    /// The request has none, somebody has taken it, the request's steps are in use, or the database gives none.
     pub async fn take(extensions: &Extensions) -> Result<Self, LendError> {
-        let slot = extensions.get::<D::Slot>().cloned().ok_or(LendError::NotTransactional)?;
-        D::take(&slot).await.map(Self)
+        NextTx::<D>::of(extensions)?.open().await.map(Self)
     }
 }
 
@@ -60,6 +63,45 @@ impl<D: Lender> fmt::Debug for Tx<D> {
     }
 }
 
+/// A transaction that is opened when the steps of its run are over: the two phases of a handler that calls others and
+/// then writes. Asking for it opens nothing.
+///
+/// ```text
+/// async fn order(mut steps: Steps, later: LaterTx<Postgres>) -> Result<Response, Error> {
+///     let charge = steps.run("charge", async |key| …).await?;
+///     let mut tx = later.begin(steps.finish()).await?;
+///     sqlx::query("INSERT INTO ledger …").bind(charge).execute(&mut *tx).await?;
+///     …
+/// }
+/// ```
+pub struct LaterTx<D: Lender>(semel_driver::LaterTx<D>);
+
+impl<D: Lender> LaterTx<D> {
+    /// The transaction of a request with steps, not opened: for services without extractors.
+    ///
+    /// # Errors
+    ///
+    /// The request has no transaction, or no steps for it to come after.
+    pub fn of(extensions: &Extensions) -> Result<Self, LendError> {
+        semel_driver::LaterTx::of(extensions).map(Self)
+    }
+
+    /// Opens it, now that the steps are over.
+    ///
+    /// # Errors
+    ///
+    /// The steps were another request's, somebody has taken it, or the database gives none.
+    pub async fn begin(self, over: StepsOver) -> Result<Tx<D>, LendError> {
+        self.0.begin(over).await.map(Tx)
+    }
+}
+
+impl<D: Lender> fmt::Debug for LaterTx<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[cfg(feature = "axum")]
 mod extract {
     use axum_core::extract::FromRequestParts;
@@ -68,7 +110,7 @@ mod extract {
     use http::request::Parts;
     use http::{HeaderValue, StatusCode};
 
-    use super::{LendError, Lender, Tx};
+    use super::{LaterTx, LendError, Lender, Tx};
 
     impl<D: Lender, S: Sync> FromRequestParts<S> for Tx<D> {
         type Rejection = NoTransaction;
@@ -78,11 +120,25 @@ mod extract {
         }
     }
 
+    impl<D: Lender, S: Sync> FromRequestParts<S> for LaterTx<D> {
+        type Rejection = NoTransaction;
+
+        async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NoTransaction> {
+            Self::of(&parts.extensions).map_err(NoTransaction)
+        }
+    }
+
     /// The handler could not be given its transaction. Answered with 503 where a retry may find one, and else with 500,
     /// since it is the server that is set up wrong. Neither is kept: the key is free.
     #[derive(Debug)]
     #[expect(clippy::exhaustive_structs, reason = "a name for a reason")]
     pub struct NoTransaction(pub LendError);
+
+    impl From<LendError> for NoTransaction {
+        fn from(error: LendError) -> Self {
+            Self(error)
+        }
+    }
 
     impl IntoResponse for NoTransaction {
         fn into_response(self) -> Response {
