@@ -1,5 +1,6 @@
 //! The transactional level over an axum application and a real server.
 
+mod actix;
 mod commits;
 mod conflicts;
 mod doubt;
