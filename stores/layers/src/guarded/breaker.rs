@@ -73,25 +73,31 @@ pub(crate) struct Permit<'b> {
 }
 
 impl Permit<'_> {
-    /// What became of the call.
-    pub(crate) fn tell(mut self, now: Duration, outcome: Outcome) {
+    /// What became of the call; what that made of the breaker, if it is news.
+    pub(crate) fn tell(mut self, now: Duration, outcome: Outcome) -> Option<News> {
         self.told = true;
         let trip = self.breaker.trip;
         let mut inner = self.breaker.locked();
         if inner.era != self.era {
-            return;
+            return None;
         }
         let open = State::Open { until: now.saturating_add(trip.open_for) };
         match (&mut inner.state, outcome) {
             (State::Closed(window), outcome) => {
                 if window.count(now, trip.window, outcome).trips(trip) {
                     inner.turn(open);
+                    return Some(News::Opened);
                 }
             }
-            (State::Probing, Outcome::Answered) => inner.turn(State::Closed(Window::default())),
+            (State::Probing, Outcome::Answered) => {
+                inner.turn(State::Closed(Window::default()));
+                return Some(News::Closed);
+            }
+            // It was told when it opened first.
             (State::Probing, Outcome::Failed) => inner.turn(open),
             (State::Open { .. }, _) => {}
         }
+        None
     }
 }
 
@@ -106,6 +112,15 @@ impl Drop for Permit<'_> {
             inner.turn(State::Open { until: Duration::ZERO });
         }
     }
+}
+
+/// A change that operators want to know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Claims are refused from here on.
+    Opened,
+    /// The store is back.
+    Closed,
 }
 
 /// What became of a call.
@@ -179,7 +194,7 @@ mod tests {
         let permit = breaker.admit(now);
         let admitted = permit.is_some();
         if let Some(permit) = permit {
-            permit.tell(now, outcome);
+            let _news = permit.tell(now, outcome);
         }
         admitted
     }
@@ -225,9 +240,10 @@ mod tests {
         assert!(breaker.admit(at(30)).is_none());
         let probe = breaker.admit(at(31)).unwrap();
         assert!(breaker.admit(at(31)).is_none(), "a second probe");
-        probe.tell(at(32), Outcome::Failed);
+        assert_eq!(probe.tell(at(32), Outcome::Failed), None, "open as before: no news");
         assert!(breaker.admit(at(61)).is_none(), "open again, from the probe's failure");
-        breaker.admit(at(62)).unwrap().tell(at(62), Outcome::Answered);
+        let answered = breaker.admit(at(62)).unwrap().tell(at(62), Outcome::Answered);
+        assert_eq!(answered, Some(News::Closed));
         for _ in 0..9 {
             assert!(call(&breaker, at(62), Outcome::Failed), "it starts anew when it closes");
         }
@@ -250,12 +266,12 @@ mod tests {
         for _ in 0..10 {
             assert!(call(&breaker, at(1), Outcome::Failed));
         }
-        slow.tell(at(2), Outcome::Answered);
+        assert_eq!(slow.tell(at(2), Outcome::Answered), None);
         assert!(breaker.admit(at(2)).is_none());
         let probe = breaker.admit(at(31)).unwrap();
         drop(slower);
         assert!(breaker.admit(at(31)).is_none(), "another's drop freed the probe's place");
-        probe.tell(at(31), Outcome::Answered);
+        assert_eq!(probe.tell(at(31), Outcome::Answered), Some(News::Closed));
         assert!(breaker.admit(at(31)).is_some());
     }
 }

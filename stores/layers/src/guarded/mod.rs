@@ -15,7 +15,7 @@ use semel_core::store::{
 };
 
 use crate::timer::{Timer, within};
-use breaker::{Breaker, Outcome, Trip};
+use breaker::{Breaker, News, Outcome, Trip};
 
 /// Lists and sweeps look at many records: they get so many times as long as other calls.
 const LONGER: u32 = 10;
@@ -212,6 +212,18 @@ impl Guarded {
         self.guard.call_within.saturating_mul(LONGER)
     }
 
+    fn report(&self, news: News, error: Option<&StoreError>) {
+        let store = self.name;
+        match (news, error) {
+            (News::Opened, Some(error)) => tracing::warn!(
+                store, %error, refused_for = ?self.guard.trip.open_for,
+                "the circuit breaker opens: claims are refused until one that is let through is answered"
+            ),
+            (News::Opened, None) => tracing::warn!(store, "the circuit breaker opens: claims are refused"),
+            (News::Closed, _) => tracing::info!(store, "the circuit breaker closes: the store answers again"),
+        }
+    }
+
     fn is_open(&self) -> StoreError {
         let message =
             "its circuit breaker is open: too many claims failed lately, and none is sent meanwhile";
@@ -236,7 +248,9 @@ impl Store for Guarded {
                 return Err(failed.unwrap_or_else(|| self.is_open()));
             };
             let answer = self.once("begin", self.guard.call_within, self.inner.begin(ask)).await;
-            permit.tell(self.timer.now(), outcome(&answer));
+            if let Some(news) = permit.tell(self.timer.now(), outcome(&answer)) {
+                self.report(news, answer.as_ref().err());
+            }
             done += 1;
             match answer {
                 Err(error) if error.can_retry() && done < self.guard.tries => failed = Some(error),

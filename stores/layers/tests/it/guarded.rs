@@ -1,6 +1,7 @@
 //! The guard over a store that fails. Time is Tokio's, paused: it jumps to the next alarm.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,6 +89,45 @@ async fn what_no_retry_mends_is_sent_once() {
         assert_eq!(store.begin(&ask(n)).await.unwrap_err().kind(), StoreErrorKind::Full);
     }
     assert_eq!(faults.calls(Step::Begin), 29, "nor does it open the breaker: the store is there");
+}
+
+/// Lines of a log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+// Payments are refused while the store is up again, and nothing in the log says why.
+#[tokio::test(start_paused = true)]
+async fn the_log_says_once_that_the_breaker_opens_and_once_that_it_closes() {
+    let log = Log::default();
+    let (store, faults) = guarded(Guard::new());
+    let writer = log.clone();
+    let logger = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(logger);
+    trip(&store, &faults).await;
+    tokio::time::advance(open_for()).await;
+    assert!(store.begin(&ask(1)).await.is_err(), "the probe fails");
+    tokio::time::advance(open_for()).await;
+    faults.heal();
+    claim(&store, &ask(2)).await;
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        lines[0].contains("WARN") && lines[0].contains("opens") && lines[0].contains("store=\"memory\""),
+        "{text}"
+    );
+    assert!(lines[1].contains("INFO") && lines[1].contains("closes"), "{text}");
 }
 
 // The breaker's whole point, and its whole danger: a run that took effect has to be recorded.
