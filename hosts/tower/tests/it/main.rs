@@ -9,6 +9,7 @@ mod extract;
 mod fields;
 mod hyper_host;
 mod layers;
+mod order;
 mod runs;
 mod service;
 mod steps;
