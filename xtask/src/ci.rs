@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{Exit, run, test, tidy};
+use crate::{Exit, book, run, test, tidy};
 
 pub(crate) fn run(root: &Path) -> Exit {
     let mut doc = run::cargo(root);
@@ -10,8 +10,11 @@ pub(crate) fn run(root: &Path) -> Exit {
     if !run::step(&mut doc) {
         return Exit::Failed;
     }
-    match tidy::run(root) {
-        Exit::Fine => test::run(root, &[]),
-        other => other,
+    for step in [tidy::run, book::run] {
+        match step(root) {
+            Exit::Fine => {}
+            other => return other,
+        }
     }
+    test::run(root, &[])
 }

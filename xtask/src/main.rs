@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its terminal")]
 
 mod bench;
+mod book;
 mod ci;
 mod laws;
 mod run;
@@ -20,12 +21,14 @@ Semel's own chores. Usage: cargo xtask <COMMAND>
                        and with what was skipped and why; with CI=true a skip is a failure
   tidy                 checks what no compiler does: core stays free of I/O and clocks, crates depend
                        downwards only, hosts decide nothing, no stubs, no paths of one machine, ...
+  docs                 builds the book in target/book, and looks for links that lead nowhere; installs mdbook
+                       where it is missing
   bench [PART] [...]   measures layer, sqlite, stores, transactional, gateway, or all: takes minutes, builds in release;
                        what follows goes to the program: --quick, --json, --write FILE
   torture transactional [...]
                        moves money through services that are killed, paused and cut off, and balances the
                        books: --seconds N, --seed S, --db postgres|mysql|sqlite|all, --json
-  ci                   what .ci/run does after format and clippy: docs, tidy, test
+  ci                   what .ci/run does after format and clippy: rustdoc, tidy, docs, test
   help                 this
 
 Exit codes: 0 all is well, 1 something failed, 2 the command line is wrong.
@@ -66,6 +69,7 @@ fn command(args: &[&str]) -> Exit {
     match name {
         "test" => test::run(&root(), rest),
         "tidy" if rest.is_empty() => tidy::run(&root()),
+        "docs" if rest.is_empty() => book::run(&root()),
         "bench" => bench::run(&root(), rest),
         "torture" => torture::run(&root(), rest),
         "ci" if rest.is_empty() => ci::run(&root()),
@@ -73,7 +77,7 @@ fn command(args: &[&str]) -> Exit {
             print!("{HELP}");
             Exit::Fine
         }
-        "tidy" | "ci" => usage(&format!("`{name}` takes no arguments")),
+        "tidy" | "docs" | "ci" => usage(&format!("`{name}` takes no arguments")),
         other => usage(&format!("there is no `{other}`")),
     }
 }
@@ -96,9 +100,14 @@ mod tests {
     // A typing error that exits 0 makes a CI step that checks nothing.
     #[test]
     fn what_is_not_a_command_is_a_usage_error() {
-        for wrong in
-            [&["tset"][..], &["tidy", "--fix"], &["ci", "x"], &["test", "--bogus"], &["bench", "disk"]]
-        {
+        for wrong in [
+            &["tset"][..],
+            &["tidy", "--fix"],
+            &["ci", "x"],
+            &["docs", "x"],
+            &["test", "--bogus"],
+            &["bench", "disk"],
+        ] {
             assert_eq!(command(wrong), Exit::Usage, "{wrong:?}");
         }
     }
@@ -106,7 +115,7 @@ mod tests {
     #[test]
     fn no_argument_teaches() {
         assert_eq!(command(&[]), Exit::Fine);
-        for name in ["test", "tidy", "bench", "ci"] {
+        for name in ["test", "tidy", "docs", "bench", "ci"] {
             assert!(HELP.contains(&format!("\n  {name} ")), "{name}");
         }
     }

@@ -61,7 +61,9 @@ pub(crate) fn color() -> &'static str {
 
 fn announce(command: &Command) {
     let args: Vec<_> = command.get_args().map(std::ffi::OsStr::to_string_lossy).collect();
-    eprintln!("\n$ cargo {}", args.join(" "));
+    // The cargo that runs us is a path of this machine.
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    eprintln!("\n$ {} {}", program.display(), args.join(" "));
 }
 
 fn tee(from: impl Read, mut to: impl Write) -> String {

@@ -42,6 +42,9 @@ fn a_page_says_what_the_code_says() {
         for section in ["What happened", "What to do", "What causes it", "Example"] {
             assert!(page.contains(&format!("\n## {section}\n")), "{code}: no section {section}");
         }
+        assert!(page.contains("\n*For operators.* "), "{code}: nothing for whoever runs the service");
+        let status = format!("```http\nHTTP/1.1 {} ", code.status().as_u16());
+        assert!(page.contains(&status), "{code}: no answer that begins with its status");
     }
 }
 

@@ -26,17 +26,10 @@
 //!
 //! # Where to put it
 //!
-//! As far out as the layers that prepare the request allow: inside what authenticates, limits, decodes and grants,
-//! outside what may cancel or answer for the handler only if the table says so.
-//!
-//! | layer | outside Semel | inside Semel |
-//! |---|---|---|
-//! | time-out | right: the client gets the time-out's answer (tower's: its error), the run goes on, and a retry gets its answer | the run is cancelled. 408, 504 and tower's error leave the outcome *unknown*, and a retry gets 409 `outcome-unknown`. Never give it the status 503: that reads as "not done", and a retry runs again (`Keep::careful()` prevents it) |
-//! | catch-panic | right: the panic comes through Semel, the client gets the layer's 500, and the outcome is *unknown* | the layer's 500 counts as the application's own "not done": a retry runs again, unless the route has `Keep::careful()` |
-//! | compression | right: each answer is coded as its own client asked, replays included | the handler is asked for no coding, so nothing is compressed: safe, but of no use. With `HeaderRules::keep_encodings` a retry gets the first try's coding, whatever it accepts itself |
-//! | decompression of requests | right: a retry that is coded anew to other bytes is the same request | the bytes that were sent are compared: a retry coded anew gets 422 `key-reused` |
-//! | CORS | right: each answer, replay or refusal, gets fields for its own origin. List `Idempotency-Replayed` in `expose_headers`, if scripts are to see it | `Access-Control-*` is replayed to the first request's origin alone, and scripts cannot read Semel's own refusals |
-//! | body limit | 413 by the declared length, before Semel; a longer body without a declared length breaks off at the limit and gets 400 `body-incomplete`. Neither claims the key | Semel's own limit comes first; the layer's 413 is kept and replayed |
+//! Outside stands what decides whether a request may come in, and what dresses every answer: tracing, catch-panic,
+//! time-outs, CORS, compression, rate limits, authentication. A replay reaches nothing that is inside. What is seen where
+//! the order is wrong, symptom by symptom, is on a page of the book:
+//! [layer order](https://semel-rs.github.io/semel/layer-order.html).
 //!
 //! Whether a panic, an error of the inner service or a client that hangs up: the run is settled by the route's
 //! recovery rule, and the panic or error reaches whoever waits for the answer.

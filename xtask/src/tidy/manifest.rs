@@ -23,6 +23,7 @@ const CRATES: &[(&str, u8)] = &[
     ("semel-testkit", 8),
     ("semel-e2e", EXAMPLE),
     ("semel-bench", EXAMPLE),
+    ("semel-book", EXAMPLE),
     ("semel-torture", EXAMPLE),
     ("semel-example-axum-hello", EXAMPLE),
     ("semel-example-axum-payments", EXAMPLE),

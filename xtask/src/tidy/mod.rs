@@ -1,5 +1,6 @@
 //! Checks what no compiler does. Each rule is a function over a [`Tree`]; its test sees it fail.
 
+mod book;
 mod code;
 mod docs;
 mod manifest;
@@ -27,7 +28,10 @@ const RULES: &[(&str, Rule)] = &[
     ("no paths of one machine", text::no_machine_paths),
     ("a page for each problem", text::a_page_for_each_problem),
     ("the changelog has Unreleased", text::changelog_has_unreleased),
-    ("links lead somewhere", text::links_lead_somewhere),
+    ("links lead somewhere", book::links_lead_somewhere),
+    ("addresses of the book are there", book::addresses_of_the_book_are_there),
+    ("every page is in the book", book::every_page_is_in_the_book),
+    ("the book's code compiles", book::code_of_the_book_compiles),
     ("named tests exist", docs::named_tests_exist),
     ("pages show the examples", docs::pages_show_the_examples),
 ];

@@ -68,43 +68,6 @@ pub(crate) fn changelog_has_unreleased(tree: &Tree, findings: &mut Vec<Finding>)
     }
 }
 
-/// Links of the docs to files of this repository.
-pub(crate) fn links_lead_somewhere(tree: &Tree, findings: &mut Vec<Finding>) {
-    for (path, text) in tree.kind("md") {
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let mut fenced = false;
-        for (index, line) in text.lines().enumerate() {
-            fenced ^= line.trim_start().starts_with("```");
-            if fenced {
-                continue;
-            }
-            for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-                let file = target.split('#').next().unwrap_or_default();
-                if file.is_empty() || file.contains("://") || file.starts_with("mailto:") {
-                    continue;
-                }
-                if !tree.has(&resolve(folder, file)) {
-                    add(findings, path, index + 1, format!("links to {target}, which is not there"));
-                }
-            }
-        }
-    }
-}
-
-fn resolve(folder: &str, file: &str) -> String {
-    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    for part in file.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
-}
-
 fn add(findings: &mut Vec<Finding>, path: &str, line: usize, what: impl Into<String>) {
     findings.push(Finding { path: path.to_owned(), line, what: what.into() });
 }
@@ -149,20 +112,5 @@ mod tests {
         assert_eq!(found(changelog_has_unreleased, &[]).len(), 1);
         assert_eq!(found(changelog_has_unreleased, &[("CHANGELOG.md", "## 0.1.0")]).len(), 1);
         assert!(found(changelog_has_unreleased, &[("CHANGELOG.md", "## [Unreleased]")]).is_empty());
-    }
-
-    #[test]
-    fn a_link_that_leads_nowhere_is_found() {
-        let pages = ("docs/policy.md", "");
-        assert_eq!(found(links_lead_somewhere, &[("docs/a.md", "[p](gone.md)")]), ["docs/a.md:1"]);
-        for fine in [
-            "[p](policy.md#lives)",
-            "[p](../docs/policy.md)",
-            "[p](https://a.example/x)",
-            "[p](#here)",
-            "[p](../docs)",
-        ] {
-            assert!(found(links_lead_somewhere, &[("docs/a.md", fine), pages]).is_empty(), "{fine}");
-        }
     }
 }

@@ -1,5 +1,4 @@
-//! Beside tower-http's and tower's layers, on each side: what the crate's documentation says under
-//! "Where to put it".
+//! Beside tower-http's and tower's layers, on each side: what `docs/layer-order.md` says.
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
