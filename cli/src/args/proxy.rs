@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
-use semel_core::fingerprint::Pointer;
+use semel_core::fingerprint::{BadExclusion, Exclusion};
 use semel_core::policy::{Keep, Profile};
 use semel_core::record::Recovery;
 
@@ -158,15 +158,18 @@ pub(crate) struct ProxyArgs {
     )]
     pub(crate) fingerprint: FingerprintArg,
 
-    /// A member of JSON bodies that may differ between tries, as a JSON Pointer; may be repeated
+    /// What may differ between tries in JSON bodies, as a JSON Pointer or a JSONPath; may be repeated
+    ///
+    /// /meta/ts: a pointer (RFC 6901) names one member. $..trace_id, $.items[*].id: a path (RFC 9535) of names, wildcards
+    /// and indexes names many; it is best written in single quotes. Several are written with commas between them.
     #[arg(
         long,
         env = "SEMEL_EXCLUDE",
-        value_delimiter = ',',
-        value_name = "/POINTER",
+        value_name = "/POINTER|$.PATH",
+        value_parser = exclusions,
         help_heading = "Keys"
     )]
-    pub(crate) exclude: Vec<Pointer>,
+    pub(crate) exclude: Vec<Exclusions>,
 
     /// Let the host differ between tries: one service under several names
     #[arg(long, env = "SEMEL_ANY_HOST", value_parser = BoolishValueParser::new(), help_heading = "Keys")]
@@ -337,6 +340,10 @@ impl std::str::FromStr for ScopeArg {
     }
 }
 
+/// What one `--exclude` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exclusions(pub(crate) Vec<Exclusion>);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AnswersArg {
     /// Status, fields and body
@@ -394,6 +401,38 @@ fn method(text: &str) -> Result<http::Method, String> {
         .map_err(|_| "write methods with one comma between two of them, such as POST,PATCH".to_owned())
 }
 
+/// Several, with commas between them. A comma inside the brackets of a path is the path's own.
+fn exclusions(text: &str) -> Result<Exclusions, String> {
+    let (mut parts, mut start) = (Vec::new(), 0);
+    let (mut bracket, mut quote, mut escaped) = (false, None, false);
+    for (at, character) in text.char_indices() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' if quote.is_some() => escaped = true,
+            '\'' | '"' if bracket => match quote {
+                None => quote = Some(character),
+                Some(open) if open == character => quote = None,
+                Some(_) => {}
+            },
+            // A pointer's brackets are characters like any other.
+            '[' if quote.is_none() => bracket = text[start..].starts_with('$'),
+            ']' if quote.is_none() => bracket = false,
+            ',' if !bracket => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    let parse = |part: &str| match part {
+        // As a pointer it is the whole document, and as a rule it is a comma too many.
+        "" => Err(format!("{}; to leave out the whole body use --fingerprint off", BadExclusion::Neither)),
+        part => part.parse().map_err(|error| format!("{error}: {part:?}")),
+    };
+    parts.into_iter().map(parse).collect::<Result<_, _>>().map(Exclusions)
+}
+
 fn recovery(text: &str) -> Result<Recovery, String> {
     text.parse().map_err(|_| "write hold or takeover".to_owned())
 }
@@ -401,6 +440,26 @@ fn recovery(text: &str) -> Result<Recovery, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // A comma separates, and it is part of the grammar of paths.
+    #[test]
+    fn exclusions_are_separated_by_commas_outside_of_brackets() {
+        for (text, parts) in [
+            ("/ts", &["/ts"][..]),
+            ("/ts,/meta/id", &["/ts", "/meta/id"]),
+            (
+                "$..ts,/a[0,$.b['x,y', \"],\"],$['it\\'s,'].c",
+                &["$..ts", "/a[0", "$.b['x,y', \"],\"]", "$['it\\'s,'].c"],
+            ),
+            ("$[0, 1],$[*]", &["$[0, 1]", "$[*]"]),
+        ] {
+            let expected = parts.iter().map(|part| part.parse().unwrap()).collect();
+            assert_eq!(exclusions(text), Ok(Exclusions(expected)), "{text}");
+        }
+        for text in ["", "meta", "/ts,", "/ts,meta", "/ts, /b", "$[0,1", "$['a],/b", "$.a[?@.b]", "$[-1]"] {
+            assert!(exclusions(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn scopes_are_spelled_out() {

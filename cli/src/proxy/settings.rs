@@ -115,7 +115,8 @@ fn fingerprint(args: &ProxyArgs) -> FingerprintSettings {
         FingerprintArg::Off => BodyMode::Off,
     };
     let host = if args.any_host { HostMode::Any } else { HostMode::Exact };
-    FingerprintSettings { body, exclude: args.exclude.clone(), host, ..FingerprintSettings::default() }
+    let exclude = args.exclude.iter().flat_map(|exclusions| exclusions.0.iter().cloned()).collect();
+    FingerprintSettings { body, exclude, host, ..FingerprintSettings::default() }
 }
 
 /// The same for the gateway's settings.

@@ -17,7 +17,7 @@ async fn variables_stand_for_flags_and_flags_win() {
         ("SEMEL_METHODS", "POST,PUT"),
         ("SEMEL_NAMESPACE", "by-variable"),
         ("SEMEL_RECOVERY", "takeover"),
-        ("SEMEL_EXCLUDE", "/ts,/meta/id"),
+        ("SEMEL_EXCLUDE", "/ts,/meta/id,$.items[*]['id', 'at']"),
     ] {
         command.env(name, value);
     }
@@ -32,9 +32,13 @@ async fn variables_stand_for_flags_and_flags_win() {
     assert_eq!(code(&proxy.ask(no_key).await), "key-missing");
     let bare = order("k", "", "{}").replace("\"k\"", "k");
     assert_eq!(code(&proxy.ask(bare).await), "key-invalid");
-    assert_eq!(proxy.ask(order("k", "", r#"{"a":1,"ts":1,"meta":{"id":1}}"#)).await.status(), 200);
-    let retry = proxy.ask(order("k", "", r#"{"a":1,"ts":2,"meta":{"id":2}}"#)).await;
+    let body = |n: u8, a: u8| {
+        format!(r#"{{"a":{a},"ts":{n},"meta":{{"id":{n}}},"items":[{{"id":{n}}},{{"at":{n},"b":1}}]}}"#)
+    };
+    assert_eq!(proxy.ask(order("k", "", &body(1, 1))).await.status(), 200);
+    let retry = proxy.ask(order("k", "", &body(2, 1))).await;
     assert_eq!(retry.one("idempotency-replayed"), Some("true"));
+    assert_eq!(code(&proxy.ask(order("k", "", &body(2, 2))).await), "key-reused");
     assert!(!folder.path().join("semel.db").exists());
 }
 

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use sha2::{Digest as _, Sha256};
 
-use super::{BodyMode, FingerprintSettings, Hash, Pointer, json};
+use super::{BodyMode, Exclusion, FingerprintSettings, Hash, json};
 
 /// Hashes a body as the settings and its content type ask.
 ///
@@ -16,7 +16,7 @@ use super::{BodyMode, FingerprintSettings, Hash, Pointer, json};
 pub struct BodyHasher(Plan);
 
 enum Plan {
-    Json { exclude: Vec<Pointer>, hash: Hash },
+    Json { exclude: Vec<Exclusion>, hash: Hash },
     Raw(Running),
     Off,
 }

@@ -14,8 +14,8 @@
 use std::ops::Range;
 
 use super::Hash;
+use super::exclusion::{Child, Exclusion, Lead};
 use super::number::{self, varint};
-use super::pointer::{Pointer, Reach};
 
 /// Objects and arrays inside each other; what is deeper is compared byte by byte.
 const MAX_DEPTH: usize = 128;
@@ -24,11 +24,11 @@ const MAX_DEPTH: usize = 128;
 const LONG_OBJECT: usize = 256;
 
 /// The digest of a JSON text's meaning; `None` where the text has none and its bytes have to do.
-pub(super) fn canonical_digest(body: &[u8], exclude: &[Pointer], hash: Hash) -> Option<[u8; 32]> {
+pub(super) fn canonical_digest(body: &[u8], exclude: &[Exclusion], hash: Hash) -> Option<[u8; 32]> {
     canonical(body, exclude, hash).map(|form| hash.digest(&form))
 }
 
-fn canonical(body: &[u8], exclude: &[Pointer], hash: Hash) -> Option<Vec<u8>> {
+fn canonical(body: &[u8], exclude: &[Exclusion], hash: Hash) -> Option<Vec<u8>> {
     let mut writer = Writer {
         input: std::str::from_utf8(body).ok()?,
         at: 0,
@@ -37,12 +37,12 @@ fn canonical(body: &[u8], exclude: &[Pointer], hash: Hash) -> Option<Vec<u8>> {
         containers: Vec::with_capacity(4),
         members: Vec::with_capacity(16),
         exclude,
-        live: (0..exclude.len()).collect(),
+        leads: Lead::all(exclude),
         scratch: Vec::new(),
         hash,
     };
     writer.document()?;
-    if exclude.iter().any(Pointer::names_document) {
+    if exclude.iter().any(|exclusion| exclusion.steps() == 0) {
         writer.out.clear();
     }
     Some(writer.out)
@@ -55,10 +55,10 @@ struct Writer<'a> {
     containers: Vec<Container>,
     /// Members of all open objects, the innermost object's last.
     members: Vec<Member>,
-    exclude: &'a [Pointer],
-    /// Which pointers lead into each open container, the innermost one's last, and at the end those that
-    /// lead into the value being read.
-    live: Vec<usize>,
+    exclude: &'a [Exclusion],
+    /// What leads into each open container, the innermost one's last, and at the end what leads into the value
+    /// being read.
+    leads: Vec<Lead>,
     scratch: Vec<u8>,
     hash: Hash,
 }
@@ -70,8 +70,8 @@ struct Container {
     start: usize,
     /// Its first member, in an object.
     members: usize,
-    /// Its pointers.
-    live: Range<usize>,
+    /// What leads into it.
+    leads: Range<usize>,
     /// The number of the next element, in an array.
     next: u64,
     /// The value being read is left out: where the form was before it.
@@ -161,12 +161,12 @@ impl Writer<'_> {
         }
         self.at += 1;
         self.space();
-        let outer = self.containers.last().map_or(0, |outer| outer.live.end);
+        let outer = self.containers.last().map_or(0, |outer| outer.leads.end);
         self.containers.push(Container {
             kind,
             start: self.out.len(),
             members: self.members.len(),
-            live: outer..self.live.len(),
+            leads: outer..self.leads.len(),
             next: 0,
             left_out: None,
         });
@@ -194,30 +194,30 @@ impl Writer<'_> {
             name_end: u32::try_from(name.end).ok()?,
             end: 0,
         });
-        let (out, exclude) = (&self.out, self.exclude);
-        let depth = self.containers.len() - 1;
         let container = self.containers.last_mut()?;
-        let reach = |pointer: usize| exclude[pointer].member(depth, &out[name.clone()]);
-        container.follow(&mut self.live, start, reach);
+        let child = Child::Member(&self.out[name]);
+        if Lead::follow(&mut self.leads, container.leads.clone(), self.exclude, child) {
+            container.left_out = Some(start);
+        }
         Some(())
     }
 
     /// Reads up to where an array's next element begins.
     fn element(&mut self) {
         self.space();
-        let (start, exclude) = (self.out.len(), self.exclude);
-        let depth = self.containers.len() - 1;
         if let Some(container) = self.containers.last_mut() {
-            let index = container.next;
+            let child = Child::Element(container.next);
             container.next += 1;
-            container.follow(&mut self.live, start, |pointer| exclude[pointer].element(depth, index));
+            if Lead::follow(&mut self.leads, container.leads.clone(), self.exclude, child) {
+                container.left_out = Some(self.out.len());
+            }
         }
     }
 
-    /// Forgets the value if it is left out, and the pointers that led into it.
+    /// Forgets the value if it is left out, and what led into it.
     fn value_ended(&mut self) -> Option<()> {
         let Some(container) = self.containers.last_mut() else { return Some(()) };
-        self.live.truncate(container.live.end);
+        self.leads.truncate(container.leads.end);
         let left_out = container.left_out.take();
         if let Some(start) = left_out {
             self.out.truncate(start);
@@ -340,19 +340,6 @@ impl Writer<'_> {
         let byte = self.peek()?;
         self.at += 1;
         Some(byte)
-    }
-}
-
-impl Container {
-    /// Finds which of the container's pointers lead into the value that begins now, or name it.
-    fn follow(&mut self, live: &mut Vec<usize>, start: usize, reach: impl Fn(usize) -> Reach) {
-        for at in self.live.clone() {
-            match reach(live[at]) {
-                Reach::Here => self.left_out = Some(start),
-                Reach::Inside => live.push(live[at]),
-                Reach::Elsewhere => {}
-            }
-        }
     }
 }
 

@@ -12,8 +12,11 @@
 //!   is nested deeper than 128, or has an exponent of more than 18 digits, is compared byte by byte.
 
 mod body;
+mod exclusion;
 mod json;
 mod number;
+#[cfg(feature = "jsonpath")]
+mod path;
 mod pointer;
 mod settings;
 
@@ -26,6 +29,9 @@ use crate::identity::{Keyed, Secret};
 use crate::record::Fingerprint;
 
 pub use body::{BodyDigest, BodyHasher};
+pub use exclusion::{BadExclusion, Exclusion};
+#[cfg(feature = "jsonpath")]
+pub use path::{BadPath, JsonPath};
 pub use pointer::{BadPointer, Pointer};
 pub use settings::BadSettings;
 
@@ -36,15 +42,15 @@ pub use settings::BadSettings;
 ///
 /// let settings = FingerprintSettings { exclude: vec!["/meta/ts".parse()?], ..Default::default() };
 /// assert_eq!(&*settings.to_settings(), "1;json;x=/meta/ts");
-/// # Ok::<(), semel_core::fingerprint::BadPointer>(())
+/// # Ok::<(), semel_core::fingerprint::BadExclusion>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FingerprintSettings {
     /// How bodies are compared.
     pub body: BodyMode,
-    /// Members and elements of JSON bodies that do not count. Where one is named by a pointer it is as if it
-    /// were absent; of duplicate members all are. Bodies compared byte by byte keep them.
-    pub exclude: Vec<Pointer>,
+    /// Members and elements of JSON bodies that do not count. Where one is named by a pointer or a path it is as if
+    /// it were absent; of duplicate members all are. Bodies compared byte by byte keep them.
+    pub exclude: Vec<Exclusion>,
     /// Fields whose values count, repeated ones in their order.
     pub headers: Vec<HeaderName>,
     /// Whether the authority counts.

@@ -19,39 +19,20 @@ struct Token {
     index: Option<u64>,
 }
 
-/// How far a pointer reaches into a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// It names this very value.
-    Here,
-    /// It names something inside of this value.
-    Inside,
-    /// It names something else.
-    Elsewhere,
-}
-
 impl Pointer {
-    pub(super) fn names_document(&self) -> bool {
-        self.0.is_empty()
+    /// How many tokens it has.
+    pub(super) fn steps(&self) -> usize {
+        self.0.len()
     }
 
-    /// Judges the member `name` of an object that stands `depth` tokens deep on the pointer's way.
-    pub(super) fn member(&self, depth: usize, name: &[u8]) -> Reach {
-        self.reach(depth, |token| token.name.as_bytes() == name)
+    /// Whether its token number `step` names this member.
+    pub(super) fn member(&self, step: usize, name: &[u8]) -> bool {
+        self.0.get(step).is_some_and(|token| token.name.as_bytes() == name)
     }
 
-    /// Judges the element `index` of an array, likewise.
-    pub(super) fn element(&self, depth: usize, index: u64) -> Reach {
-        self.reach(depth, |token| token.index == Some(index))
-    }
-
-    fn reach(&self, depth: usize, matches: impl FnOnce(&Token) -> bool) -> Reach {
-        let last = depth + 1 == self.0.len();
-        match self.0.get(depth).is_some_and(matches) {
-            true if last => Reach::Here,
-            true => Reach::Inside,
-            false => Reach::Elsewhere,
-        }
+    /// Whether its token number `step` names this element.
+    pub(super) fn element(&self, step: usize, index: u64) -> bool {
+        self.0.get(step).is_some_and(|token| token.index == Some(index))
     }
 }
 
@@ -122,11 +103,10 @@ mod tests {
     // RFC 6901, section 5, and the escapes that are easily undone in the wrong order.
     #[test]
     fn escapes_are_undone_once() {
-        assert_eq!(pointer("/a~1b").member(0, b"a/b"), Reach::Here);
-        assert_eq!(pointer("/m~0n").member(0, b"m~n"), Reach::Here);
-        assert_eq!(pointer("/~01").member(0, b"~1"), Reach::Here);
-        assert_eq!(pointer("/").member(0, b""), Reach::Here);
-        assert!(pointer("").names_document());
+        for (text, name) in [("/a~1b", "a/b"), ("/m~0n", "m~n"), ("/~01", "~1"), ("/", "")] {
+            assert!(pointer(text).member(0, name.as_bytes()), "{text}");
+        }
+        assert_eq!(pointer("").steps(), 0);
         for text in ["/a~1b", "/m~0n", "/~01", "/", "", "//a//", "/ ", "/é"] {
             assert_eq!(pointer(text).to_string(), text);
         }
@@ -137,10 +117,9 @@ mod tests {
 
     #[test]
     fn an_index_has_one_spelling() {
-        assert_eq!(pointer("/0/x").element(0, 0), Reach::Inside);
-        assert_eq!(pointer("/12").element(0, 12), Reach::Here);
+        assert!(pointer("/0/x").element(0, 0) && pointer("/12").element(0, 12));
         for text in ["/01", "/+1", "/-", "/", "/1e0"] {
-            assert_eq!(pointer(text).element(0, 1), Reach::Elsewhere, "{text}");
+            assert!(!pointer(text).element(0, 1), "{text}");
         }
     }
 }

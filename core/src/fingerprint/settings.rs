@@ -1,7 +1,7 @@
 //! Settings as the short text that travels with a record: `1;json;x=/meta/ts;h=x-region;host=any`.
 //!
 //! The first part is the version, the second the body mode; defaults are left out. The text is stored, so a
-//! change of its meaning needs a new version.
+//! change of its meaning needs a new version. `x=` is a JSON Pointer, or a JSONPath where it begins with `$`.
 
 use std::fmt::Write as _;
 
@@ -22,9 +22,9 @@ impl FingerprintSettings {
             BodyMode::Raw => ";raw",
             BodyMode::Off => ";off",
         });
-        for pointer in &self.exclude {
+        for exclusion in &self.exclude {
             text.push_str(";x=");
-            escape(&pointer.to_string(), &mut text);
+            escape(&exclusion.to_string(), &mut text);
         }
         for name in &self.headers {
             text.push_str(";h=");
@@ -63,7 +63,7 @@ impl FingerprintSettings {
 
     fn read(&mut self, part: &str) -> Option<()> {
         match part.split_once('=')? {
-            ("x", pointer) => self.exclude.push(unescape(pointer)?.parse().ok()?),
+            ("x", exclusion) => self.exclude.push(unescape(exclusion)?.parse().ok()?),
             ("h", name) => self.headers.push(HeaderName::from_bytes(name.as_bytes()).ok()?),
             ("host", "any") => self.host = HostMode::Any,
             #[cfg(feature = "blake3")]
@@ -104,7 +104,7 @@ pub enum BadSettings {
     /// Written by another version.
     #[error("fingerprint settings of an unknown version")]
     Version,
-    /// A part that is malformed or asks for what this build lacks, such as BLAKE3.
+    /// A part that is malformed or asks for what this build lacks, such as BLAKE3 or JSONPath.
     #[error("part {number} of the fingerprint settings is unknown to this build")]
     Part {
         /// Which one, counted from 1.
