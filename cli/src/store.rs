@@ -54,7 +54,14 @@ impl FromStr for StoreUrl {
                 Err(Fault::config("--store: sqlite: names no file: write for example sqlite:semel.db"))
             }
             // `sqlite:///var/lib/semel.db`, as some libraries write it.
-            ("sqlite", path) => Ok(Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into())),
+            ("sqlite", path) => match path.strip_prefix("//") {
+                // In a URL a host follows two slashes: `sqlite://var/lib/semel.db` means either of two files.
+                Some(path) if !path.starts_with('/') => Err(Fault::config(format!(
+                    "--store: sqlite://{path} could be the file /{path} or {path}: write sqlite:/{path} for the one, from \
+                     the root, or sqlite:{path} for the other, from this folder"
+                ))),
+                path => Ok(Self::Sqlite(path.unwrap_or(rest).into())),
+            },
             #[cfg(feature = "redis")]
             (
                 "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
@@ -325,6 +332,14 @@ mod tests {
         assert_eq!(parse("memory:"), Ok(StoreUrl::Memory));
     }
 
+    // Somebody's records were in a folder `var` below the one that the program was started in.
+    #[test]
+    fn a_file_behind_two_slashes_could_be_two_files() {
+        let said = parse("sqlite://var/lib/semel.db").unwrap_err().to_string();
+        assert!(said.contains("sqlite:/var/lib/semel.db for the one"), "{said}");
+        assert!(said.contains("sqlite:var/lib/semel.db for the other"), "{said}");
+    }
+
     // A password in a URL that this build does not know once ended up in a log.
     #[test]
     fn an_unknown_url_is_not_repeated() {
@@ -337,7 +352,7 @@ mod tests {
 
     #[test]
     fn urls_that_name_nothing_say_what_to_write() {
-        for url in ["", "semel.db", "sqlite:", "memory:x"] {
+        for url in ["", "semel.db", "sqlite:", "memory:x", "sqlite://semel.db"] {
             let fault = parse(url).unwrap_err();
             assert!(fault.to_string().starts_with("--store: "), "{fault}");
             assert_eq!(fault.exit(), Exit::Config);

@@ -14,13 +14,14 @@ use semel_core::policy::{Policy, PolicyBuilder, PolicyError};
 use semel_core::problem::Problem;
 use semel_core::record::{ClaimId, RecordId, RecordView, Recovery};
 use semel_core::store::{
-    AnyStore, Capabilities, Resolution, Resolved, Store, StoreError, StoreErrorKind, Transactions, Verdict,
+    AnyStore, Resolution, Resolved, Store, StoreError, StoreErrorKind, Transactions, Verdict,
 };
 use uuid::Uuid;
 
 use crate::address::Address;
 use crate::again::{self, BoxError, Remake};
 use crate::body::Whole;
+use crate::bounds::{Bounds, Contradiction};
 use crate::budget::{Budget, Limits};
 use crate::heartbeat::{self, Heart};
 use crate::persist::Parked;
@@ -59,12 +60,19 @@ pub(crate) struct Shared {
     observers: Observers,
     budget: Arc<Budget>,
     waiters: Waiters,
+    bounds: Bounds,
     parked: Arc<AtomicUsize>,
     unanswered: Arc<AtomicUsize>,
     call_within: Duration,
     settle_within: Duration,
     ids: Ids,
     default_route: Arc<Route>,
+}
+
+impl Shared {
+    fn fits(&self, policy: &Policy, transactional: bool) -> Result<(), BuildError> {
+        self.bounds.fit(&self.store.capabilities(), policy, transactional)
+    }
 }
 
 struct Route {
@@ -99,9 +107,9 @@ impl Idempotency {
     /// The rules contradict each other or the store.
     pub fn route(&self, change: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Result<Self, BuildError> {
         let policy = change(PolicyBuilder::clone(&self.route.policy)).build()?;
-        fits(&self.shared.store, &policy)?;
-        self.shared.heart.expect(policy.renew_every());
         let transactions = self.route.transactions.clone();
+        self.shared.fits(&policy, transactions.is_some())?;
+        self.shared.heart.expect(policy.renew_every());
         Ok(Self { shared: Arc::clone(&self.shared), route: Route::new(policy, transactions) })
     }
 
@@ -122,7 +130,7 @@ impl Idempotency {
         let transactions = belongs(&self.shared.store, Arc::new(transactions))?;
         let rules = PolicyBuilder::clone(&self.route.policy).recovery(Recovery::Takeover);
         let policy = change(rules).build()?;
-        fits(&self.shared.store, &policy)?;
+        self.shared.fits(&policy, true)?;
         self.shared.heart.expect(policy.renew_every());
         Ok(Self { shared: Arc::clone(&self.shared), route: Route::new(policy, Some(transactions)) })
     }
@@ -430,6 +438,9 @@ pub enum BuildError {
         /// The store's.
         most: u64,
     },
+    /// A setting of a route contradicts one that all routes share.
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
     /// The transactions are of other records than the store's.
     #[error(
         "these transactions do not complete the records of this {store} store: make them with `transactions` of the very \
@@ -456,17 +467,6 @@ fn belongs(
         return Ok(transactions);
     }
     Err(BuildError::OtherRecords { store: store.capabilities().name })
-}
-
-/// A stored body larger than the store takes is refused as a setting.
-fn fits(store: &AnyStore, policy: &Policy) -> Result<(), BuildError> {
-    let Capabilities { name, max_body, .. } = store.capabilities();
-    match max_body {
-        Some(most) if policy.capture_limit as u64 > most => {
-            Err(BuildError::StoreTakesLess { store: name, limit: policy.capture_limit, most })
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Builds an [`Idempotency`].
@@ -586,8 +586,15 @@ impl Builder {
     /// Settings contradict each other or the store, or the operating system refuses a thread.
     pub fn build(self) -> Result<Idempotency, BuildError> {
         let policy = self.policy.build()?;
-        fits(&self.store, &policy)?;
+        let bounds = Bounds { limits: self.limits, waiters: self.waiters };
+        bounds.make_sense()?;
+        for (setting, limit) in [("store_within", self.call_within), ("settle_within", self.settle_within)] {
+            if limit.is_zero() {
+                return Err(Contradiction::nothing(setting).into());
+            }
+        }
         let capabilities = self.store.capabilities();
+        bounds.fit(&capabilities, &policy, self.transactions.is_some())?;
         let runtime = match self.runtime {
             Some(runtime) => runtime,
             None => Arc::new(TokioRuntime::start().map_err(BuildError::System)?),
@@ -603,6 +610,7 @@ impl Builder {
             observers: self.observers,
             budget: Arc::new(Budget::new(self.limits)),
             waiters: Waiters::new(self.waiters),
+            bounds,
             parked: Arc::default(),
             unanswered: Arc::default(),
             call_within: self.call_within,

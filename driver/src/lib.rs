@@ -7,6 +7,7 @@
 mod address;
 mod again;
 mod body;
+mod bounds;
 mod budget;
 mod capture;
 mod claim;
@@ -28,6 +29,7 @@ mod whole;
 pub use address::Address;
 pub use again::BoxError;
 pub use body::{Body, Whole};
+pub use bounds::Contradiction;
 pub use budget::Peer;
 pub use claim::{Admitted, Claimed, Guarded};
 pub use client::{Attended, Awaited, Client};

@@ -134,6 +134,9 @@ pub enum ConfigError {
         /// What it has to be at least.
         least: usize,
     },
+    /// Clients and operators would connect to one address.
+    #[error("listen and admin are both {0}: give admin another port, or none")]
+    SameAddress(SocketAddr),
     /// A duration of nothing.
     #[error("{0}: must be longer than nothing; write for example 10s")]
     ZeroDuration(&'static str),
@@ -159,6 +162,9 @@ impl GatewayConfig {
         let at_least = |setting, value, least| {
             if value < least { Err(ConfigError::TooSmall { setting, value, least }) } else { Ok(()) }
         };
+        if self.admin == Some(self.listen) && self.listen.port() != 0 {
+            return Err(ConfigError::SameAddress(self.listen));
+        }
         at_least("limits.connections", self.limits.connections, 1)?;
         at_least("limits.header_bytes", self.limits.header_bytes, 8192)?;
         at_least("limits.headers", self.limits.headers, 1)?;

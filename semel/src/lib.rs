@@ -260,9 +260,9 @@ pub use semel_core::{
     engine, fingerprint, identity, key, observe, policy, problem, record, scope, steps, store,
 };
 pub use semel_tower::{
-    Address, Body, BoxError, BuildError, Builder, Idempotency, IdempotencyLayer, IdempotencyService,
-    Idempotent, LaterTx, NoSteps, OneCommit, OneCommitService, Peer, Rebuild, ResponseFuture, StepError,
-    Steps, StepsError, StepsOver, Tx, Undrained, Whole,
+    Address, Body, BoxError, BuildError, Builder, Contradiction, Idempotency, IdempotencyLayer,
+    IdempotencyService, Idempotent, LaterTx, NoSteps, OneCommit, OneCommitService, Peer, Rebuild,
+    ResponseFuture, StepError, Steps, StepsError, StepsOver, Tx, Undrained, Whole,
 };
 
 #[cfg(feature = "axum")]

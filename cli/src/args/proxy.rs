@@ -183,9 +183,9 @@ pub(crate) struct ProxyArgs {
     #[arg(long, env = "SEMEL_WAIT", default_value = "0", value_name = "TIME", value_parser = duration, help_heading = "Duplicates")]
     pub(crate) wait: Duration,
 
-    /// How long a duplicate may ask to wait, with `Prefer: wait=N`
-    #[arg(long, env = "SEMEL_PREFER_WAIT", default_value = "30s", value_name = "TIME", value_parser = duration, help_heading = "Duplicates")]
-    pub(crate) prefer_wait: Duration,
+    /// How long a duplicate may ask to wait, with `Prefer: wait=N` [default: 30s, or --wait if that is longer]
+    #[arg(long, env = "SEMEL_PREFER_WAIT", value_name = "TIME", value_parser = duration, help_heading = "Duplicates")]
+    pub(crate) prefer_wait: Option<Duration>,
 
     /// Which answers are kept: definitive, careful, success or everything
     ///
@@ -247,6 +247,10 @@ pub(crate) struct ProxyArgs {
     /// The largest body of a guarded request, in bytes, MB (1,000,000) or MiB (1,048,576); larger ones get 413
     #[arg(long, env = "SEMEL_BODY_LIMIT", default_value = "1MiB", value_name = "SIZE", value_parser = size, help_heading = "Limits")]
     pub(crate) body_limit: usize,
+
+    /// The bodies of all guarded requests under way together; more get 503
+    #[arg(long, env = "SEMEL_MAX_BYTES_IN_FLIGHT", default_value = "256MiB", value_name = "SIZE", value_parser = size, help_heading = "Limits")]
+    pub(crate) max_bytes_in_flight: usize,
 
     /// How long a claim lives without renewal: how soon a crash is noticed
     #[arg(long, env = "SEMEL_LEASE", default_value = "30s", value_name = "TIME", value_parser = duration, help_heading = "Limits")]

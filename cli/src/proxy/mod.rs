@@ -33,6 +33,7 @@ pub(crate) fn run(args: &ProxyArgs) -> Result<Exit, Fault> {
     let guard = Guard {
         policy,
         per_peer: args.per_peer,
+        max_bytes_in_flight: args.max_bytes_in_flight,
         #[cfg(feature = "layers")]
         layers,
     };
@@ -125,6 +126,7 @@ fn banner(
 struct Guard {
     policy: PolicyBuilder,
     per_peer: Option<NonZeroUsize>,
+    max_bytes_in_flight: usize,
     #[cfg(feature = "layers")]
     layers: crate::layers::Layering,
 }
@@ -133,14 +135,16 @@ impl Guard {
     fn over(self, store: AnyStore) -> Result<Idempotency, Fault> {
         #[cfg(feature = "layers")]
         let (within, store) = (self.layers.call_within(), self.layers.over(store)?);
-        let builder = builder(store, self.policy, self.per_peer);
+        let builder =
+            builder(store, self.policy, self.per_peer).max_bytes_in_flight(self.max_bytes_in_flight);
         #[cfg(feature = "layers")]
         let builder = builder.store_within(within);
         builder.build().map_err(|error| build_fault(&error))
     }
 
     fn before_it_is_open(&self, not_open: &NotOpen) -> Result<Idempotency, Fault> {
-        let builder = builder(not_open.store(), self.policy.clone(), self.per_peer);
+        let builder = builder(not_open.store(), self.policy.clone(), self.per_peer)
+            .max_bytes_in_flight(self.max_bytes_in_flight);
         // There is nothing to sweep.
         builder.sweep_every(Duration::ZERO).build().map_err(|error| build_fault(&error))
     }

@@ -1,5 +1,7 @@
 //! From flags to the gateway's settings and the rules of its one route.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use semel_core::fingerprint::{BodyMode, FingerprintSettings, HostMode};
 use semel_core::key::KeyFormat;
@@ -12,8 +14,11 @@ use crate::args::{
     AdminAddress, AnswersArg, FingerprintArg, ForwardedArg, HostArg, KeyFormatArg, ProxyArgs, ScopeArg,
 };
 use crate::exit::Fault;
-use crate::units::show_duration;
+use crate::units::{show_duration, show_size};
 use crate::upstream;
+
+/// Unless a duplicate waits for longer by itself.
+const PREFER_WAIT: Duration = Duration::from_secs(30);
 
 /// The rules, checked against each other.
 pub(super) fn policy(args: &ProxyArgs, url: &UpstreamUrl) -> Result<PolicyBuilder, Fault> {
@@ -35,7 +40,7 @@ pub(super) fn policy(args: &ProxyArgs, url: &UpstreamUrl) -> Result<PolicyBuilde
         .capture_limit(args.capture_limit)
         .retention(retention)
         .wait(args.wait)
-        .prefer_wait(args.prefer_wait)
+        .prefer_wait(args.prefer_wait.unwrap_or(PREFER_WAIT.max(args.wait)))
         .broken_status(StatusCode::BAD_GATEWAY);
     let mut headers = HeaderRules::default();
     headers.keep_set_cookie = args.keep_set_cookie;
@@ -56,6 +61,15 @@ pub(super) fn policy(args: &ProxyArgs, url: &UpstreamUrl) -> Result<PolicyBuilde
         policy = policy.profile(profile);
     }
     policy.clone().build().map_err(|error| Fault::config(as_flags(&error.to_string())))?;
+    // The library says so too, but not before there is a store, whose file would have been made for nothing.
+    if args.body_limit > args.max_bytes_in_flight {
+        return Err(Fault::config(format!(
+            "--body-limit ({}) is more than --max-bytes-in-flight ({}), which all requests share: one of that size would never \
+             be admitted; lower --body-limit, or raise --max-bytes-in-flight",
+            show_size(args.body_limit as u64),
+            show_size(args.max_bytes_in_flight as u64)
+        )));
+    }
     Ok(policy)
 }
 
@@ -121,7 +135,10 @@ fn fingerprint(args: &ProxyArgs) -> FingerprintSettings {
 
 /// The same for the gateway's settings.
 pub(super) fn gateway_flags(text: &str) -> String {
-    text.replace("timeouts.response", "--upstream-timeout").replace("timeouts.connect", "--connect-timeout")
+    text.replace("timeouts.response", "--upstream-timeout")
+        .replace("timeouts.connect", "--connect-timeout")
+        .replace("listen and admin are", "--listen and --admin are")
+        .replace("give admin another port, or none", "give --admin another port, or off")
 }
 
 /// Names the flags where the library names its settings, and writes durations as flags take them: `max_run` (86400s)
@@ -131,6 +148,10 @@ pub(super) fn as_flags(text: &str) -> String {
         "retention.body" => "--keep-bodies".to_owned(),
         "retention.record" => "--keep-records".to_owned(),
         "answers" => "--keep-answers".to_owned(),
+        // There is no flag for it.
+        "key_field" => "the field of keys".to_owned(),
+        "fingerprint.exclude" => "--exclude".to_owned(),
+        "fingerprint.body" => "--fingerprint".to_owned(),
         other => format!("--{}", other.replace('_', "-")),
     };
     let mut parts = text.split('`');

@@ -17,7 +17,7 @@ use crate::scope::{Principal, ScopeError};
 use crate::store::Begin;
 
 /// How far ahead of our clock a key may have been minted (UUIDv7).
-const AHEAD: std::time::Duration = std::time::Duration::from_mins(5);
+pub(crate) const AHEAD: std::time::Duration = std::time::Duration::from_mins(5);
 
 /// A request extension that opts this one request out: it passes through unguarded, key or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

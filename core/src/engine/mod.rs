@@ -20,6 +20,7 @@ mod run;
 mod settle;
 mod transact;
 
+pub(crate) use admit::AHEAD;
 pub use admit::{Admission, Buffering, Bypass, admit};
 pub use asker::{Rejection, Replay};
 pub use claim::{Claiming, Decision, Unclaimed, Waiting};

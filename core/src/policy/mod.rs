@@ -1,6 +1,7 @@
 //! The rules of a route: which requests are guarded, who asks, which answers are kept, and the limits.
 
 mod answers;
+mod check;
 pub mod headers;
 pub mod keep;
 pub mod profile;
@@ -8,10 +9,10 @@ pub mod profile;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use crate::fingerprint::FingerprintSettings;
-use crate::key::{KeyFormat, KeyRules};
+use crate::key::KeyRules;
 use crate::problem::Docs;
 use crate::record::{Recovery, Retention, Settings};
 use crate::scope::Scope;
@@ -433,105 +434,8 @@ impl PolicyBuilder {
     ///
     /// Names the settings that contradict each other and what to change.
     pub fn build(self) -> Result<Policy, PolicyError> {
-        self.check().map_err(|message| PolicyError { message })?;
+        check::rules(&self).map_err(|message| PolicyError { message })?;
         let settings = self.fingerprint.to_settings();
         Ok(Policy(Arc::new(Checked { rules: self, settings })))
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if self.namespace.is_empty() {
-            return Err("`namespace` is empty: name the service".into());
-        }
-        if self.methods.is_empty() {
-            return Err("`methods` is empty, so nothing is guarded: name at least one method".into());
-        }
-        if let Some(method) = self.methods.iter().find(|method| method.is_safe()) {
-            return Err(format!(
-                "`methods` names {method}, which is safe (RFC 9110, 9.2.1): a repeat of it needs no guard"
-            ));
-        }
-        if self.lease < Duration::from_millis(100) {
-            return Err(format!(
-                "`lease` is {:?}: it has to be at least 100ms, or no renewal comes in time",
-                self.lease
-            ));
-        }
-        if self.max_run < self.lease {
-            return Err(format!(
-                "`max_run` ({:?}) is shorter than `lease` ({:?}): raise `max_run` or shorten `lease`",
-                self.max_run, self.lease
-            ));
-        }
-        if self.retention.record < self.retention.body {
-            return Err(format!(
-                "`retention.record` ({:?}) is shorter than `retention.body` ({:?}): a body cannot outlive its record",
-                self.retention.record, self.retention.body
-            ));
-        }
-        if self.retention.record < self.max_run {
-            return Err(format!(
-                "`retention.record` ({:?}) is shorter than `max_run` ({:?}): a record has to outlive the runs it guards",
-                self.retention.record, self.max_run
-            ));
-        }
-        if self.retention.released < self.lease {
-            return Err(format!(
-                "`retention.released` ({:?}) is shorter than `lease` ({:?}): a released record has to outlive delayed packets of its claim",
-                self.retention.released, self.lease
-            ));
-        }
-        if self.steps && self.recovery == Recovery::Hold {
-            return Err(
-                "`steps` lets another attempt go on where one broke off, but `recovery` is hold, under which there is none: set `recovery` to takeover, or drop `steps`"
-                    .into(),
-            );
-        }
-        if self.answers != Answers::Stored {
-            let answers = self.answers.as_str();
-            if self.headers.keep_set_cookie {
-                return Err(format!(
-                    "`answers` is {answers}, so no fields are stored, but `keep_set_cookie` asks to store cookies: drop one of them"
-                ));
-            }
-            if self.drop_no_store_bodies {
-                return Err(format!(
-                    "`answers` is {answers}, so no bodies are stored, and `drop_no_store_bodies` means nothing: drop one of them"
-                ));
-            }
-        }
-        if self.body_limit == 0 || self.capture_limit == 0 {
-            return Err("`body_limit` and `capture_limit` have to be at least one byte".into());
-        }
-        if self.body_within.is_zero() || self.capture_for.is_zero() {
-            return Err("`body_within` and `capture_for` have to be longer than nothing".into());
-        }
-        if self.key.max_len == 0 {
-            return Err("`key.max_len` is 0: no key could ever be accepted".into());
-        }
-        if self.key.format != KeyFormat::Any && self.key.max_len < 36 {
-            return Err(format!(
-                "`key_format` asks for a UUID of 36 characters, but `key.max_len` is {}",
-                self.key.max_len
-            ));
-        }
-        if !self.broken_status.is_server_error() {
-            return Err(format!(
-                "`broken_status` is {}: a run whose outcome nobody knows is answered with a 5xx",
-                self.broken_status.as_u16()
-            ));
-        }
-        let waits = !(self.wait.default.is_zero() && self.wait.prefer_up_to.is_zero());
-        if waits && self.wait.per_key == 0 {
-            return Err("`wait.per_key` is 0, but duplicates are to wait: raise it, or set no `wait`".into());
-        }
-        let own: [HeaderName; 3] =
-            [headers::IDEMPOTENCY_ATTEMPT, headers::IDEMPOTENCY_FENCE, headers::IDEMPOTENCY_OUTCOME];
-        if own.contains(&self.key.field) {
-            return Err(format!(
-                "`key_field` is {}, which Semel removes from every request: choose another field",
-                self.key.field
-            ));
-        }
-        Ok(())
     }
 }

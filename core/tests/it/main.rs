@@ -5,6 +5,7 @@ mod codec;
 mod engine;
 mod fingerprints;
 mod keys;
+mod policy;
 mod policy_page;
 mod problems;
 mod scopes;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use semel_core::record::State;
 use semel_core::store::{Resolved, Verdict};
-use semel_driver::{Address, Admitted, BuildError, Idempotency, Peer};
+use semel_driver::{Address, Admitted, BuildError, Builder, Idempotency, Peer};
 use semel_store_memory::MemoryStore;
 
 use crate::support::{App, Handler, order, rig, send, settle};
@@ -15,7 +15,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn runs_bytes_and_peers_are_limited_and_every_place_comes_back() {
-    let rig = rig(|b| b.max_runs(2).max_bytes_in_flight(100).max_per_peer(1));
+    let rig = rig(|b| b.max_runs(2).max_bytes_in_flight(100).body_limit(100).max_per_peer(1));
     let from = |key: &str, last: u8, body: &str| {
         let mut request = order(key, body);
         request.extensions_mut().insert(Peer(IpAddr::from([10, 0, 0, last])));
@@ -107,6 +107,50 @@ async fn settings_that_cannot_hold_name_what_to_change_also_on_a_route() {
     assert!(said.contains("`max_run`") && said.contains("`lease`"), "{said}");
     let said = text(idem.route(|policy| policy.broken_status(http::StatusCode::OK)).map(drop).unwrap_err());
     assert!(said.contains("broken_status"), "{said}");
+}
+
+/// Each pair that cannot hold is refused where it is set, by both names and with both values: a request would find out
+/// later, as a 503 that no retry helps.
+#[tokio::test]
+async fn settings_of_a_route_and_of_all_routes_that_contradict_each_other_name_both() {
+    let base = || Idempotency::builder(MemoryStore::new());
+    let (small, waits) = (1_000, |b: Builder| b.wait(SECOND * 5));
+    for (built, named) in [
+        (
+            base().max_bytes_in_flight(small).build(),
+            ["`body_limit` (1048576 bytes)", "`max_bytes_in_flight` (1000 bytes)"],
+        ),
+        (waits(base()).max_waiters(0).build(), ["`wait` is 5s", "`max_waiters` is 0"]),
+        (base().reruns(2).build(), ["`reruns` (2)", "`transactional`"]),
+    ] {
+        let said = built.map(drop).unwrap_err().to_string();
+        assert!(named.iter().all(|name| said.contains(name)), "{said}");
+    }
+    let idem = base().build().unwrap();
+    let said = idem.route(|policy| policy.body_limit(99_000_000_000)).map(drop).unwrap_err().to_string();
+    assert!(
+        said.contains("99000000000") && said.contains("`max_bytes_in_flight` (268435456 bytes)"),
+        "{said}"
+    );
+    let said = idem.route(|policy| policy.reruns(1)).map(drop).unwrap_err().to_string();
+    assert!(said.contains("`reruns` (1)"), "{said}");
+    assert!(base().max_bytes_in_flight(small).body_limit(small).build().is_ok(), "the limit itself fits");
+}
+
+/// Each of these would have refused every request, or every step of the store.
+#[tokio::test]
+async fn limits_of_nothing_are_refused_by_name() {
+    let base = || Idempotency::builder(MemoryStore::new());
+    for (built, name) in [
+        (base().max_runs(0), "`max_runs` is 0"),
+        (base().max_detached(0), "`max_detached` is 0"),
+        (base().max_per_peer(0), "`max_per_peer` is 0"),
+        (base().store_within(Duration::ZERO), "`store_within` is 0"),
+        (base().settle_within(Duration::ZERO), "`settle_within` is 0"),
+    ] {
+        let said = built.build().map(drop).unwrap_err().to_string();
+        assert!(said.contains(name), "{said}");
+    }
 }
 
 // "No limit" written as the longest duration overflowed in the middle of a request.

@@ -13,7 +13,7 @@ use semel_core::record::{Completion, RecordId, Reference, Retention, State};
 use semel_core::store::{
     AnyStore, Committed, LeaseRef, Opened, Pending, RolledBack, Settled, Transactions, Undertaking, Writes,
 };
-use semel_driver::{BoxError, Builder};
+use semel_driver::{BoxError, Builder, Idempotency};
 use semel_testkit::faulty::{Fault, Step};
 
 use crate::support::{App, Got, Handler, Rig, order, rig, send, text};
@@ -189,6 +189,28 @@ fn bank_with(rules: impl FnOnce(Builder) -> Builder) -> (Rig, Arc<Database>) {
     let rig = rig(|builder| rules(builder.transactional(fake)));
     assert!(database.store.set(rig.idem.store().clone()).is_ok());
     (rig, database)
+}
+
+/// A handler that runs without a claim finds no transaction: a route that says fail-open would answer 500 whenever it could
+/// help.
+#[tokio::test]
+async fn a_transactional_route_that_fails_open_is_refused_by_both_names() {
+    let fake = || Fake(Arc::default(), RecordId::from_bytes([1; 32]));
+    let tested = Idempotency::test();
+    let said = tested.builder.transactional(fake()).fail_open().build().map(drop).unwrap_err().to_string();
+    assert!(said.contains("`fail_open`") && said.contains("`transactional`"), "{said}");
+    let (rig, _) = bank();
+    let said =
+        rig.idem.route(semel_core::policy::PolicyBuilder::fail_open).map(drop).unwrap_err().to_string();
+    assert!(said.contains("`fail_open`") && said.contains("`transactional`"), "{said}");
+    assert!(rig.idem.route(|policy| policy.reruns(1)).is_ok());
+    let said = rig
+        .idem
+        .transactional(fake(), semel_core::policy::PolicyBuilder::fail_open)
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    assert!(said.contains("`fail_open`"), "{said}");
 }
 
 fn pay() -> Request<Full<Bytes>> {

@@ -50,6 +50,6 @@ pub use middleware::{IdempotencyMiddleware, IdempotencyService};
 
 pub use semel_core as core;
 pub use semel_driver::{
-    Address, BoxError, BuildError, Builder, Idempotency, Idempotent, NoSteps, Peer, StepError, StepsError,
-    StepsOver, Undrained,
+    Address, BoxError, BuildError, Builder, Contradiction, Idempotency, Idempotent, NoSteps, Peer, StepError,
+    StepsError, StepsOver, Undrained,
 };

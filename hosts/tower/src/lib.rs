@@ -58,6 +58,6 @@ pub use tx::NoTransaction;
 
 pub use semel_core as core;
 pub use semel_driver::{
-    Address, Body, BoxError, BuildError, Builder, Idempotency, Idempotent, NoSteps, OneCommit, Peer,
-    StepError, Steps, StepsError, StepsOver, Undrained, Whole,
+    Address, Body, BoxError, BuildError, Builder, Contradiction, Idempotency, Idempotent, NoSteps, OneCommit,
+    Peer, StepError, Steps, StepsError, StepsOver, Undrained, Whole,
 };
