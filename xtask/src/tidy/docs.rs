@@ -34,6 +34,9 @@ pub(crate) fn named_tests_exist(tree: &Tree, findings: &mut Vec<Finding>) {
 pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("README.md", "examples/axum-hello/src/main.rs"),
     ("docs/client.md", "examples/client-hello/src/main.rs"),
+    ("docs/hosts/poem.md", "examples/poem-hello/src/main.rs"),
+    ("docs/hosts/salvo.md", "examples/salvo-hello/src/main.rs"),
+    ("docs/hosts/warp.md", "examples/warp-hello/src/main.rs"),
     ("docs/recovery.md", "examples/reconcile/src/main.rs"),
     ("docs/steps.md", "examples/axum-steps/src/main.rs"),
     ("docs/transactional.md", "examples/axum-payments/src/main.rs"),

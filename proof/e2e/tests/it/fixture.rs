@@ -6,12 +6,11 @@ use std::pin::Pin;
 
 use semel_core::policy::PolicyBuilder;
 use semel_core::store::AnyStore;
-use semel_store_memory::MemoryStore;
-use semel_store_sqlite::SqliteStore;
 use semel_testkit::wire::Message;
 
 use crate::app::App;
 use crate::client::{Connection, PATIENCE, Try};
+use crate::records::Records;
 
 /// Changes the rules of both routes from their defaults.
 pub(crate) type Rules = fn(PolicyBuilder) -> PolicyBuilder;
@@ -23,7 +22,8 @@ pub(crate) struct Host {
     pub(crate) app: App,
     /// Ends what does not end with the test's runtime.
     _server: Option<Box<dyn Send>>,
-    _records: Option<tempfile::TempDir>,
+    /// What its records lie in, which goes with it.
+    _records: Option<Box<dyn Send>>,
 }
 
 impl Host {
@@ -66,17 +66,11 @@ impl Host {
     }
 }
 
-/// How a host is started, and where its records are unless a scenario brings a store.
+/// How a host is started, and where its records lie.
 #[derive(Clone, Copy)]
 pub(crate) struct Kind {
     start: fn(AnyStore, Rules) -> Starting,
-    records: Records,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Records {
-    Memory,
-    Sqlite,
+    pub(crate) records: Records,
 }
 
 type Starting = Pin<Box<dyn Future<Output = Host> + Send>>;
@@ -95,15 +89,9 @@ impl Kind {
     }
 
     pub(crate) async fn start_with(self, rules: Rules) -> Host {
-        match self.records {
-            Records::Memory => self.start_on(AnyStore::new(MemoryStore::new()), rules).await,
-            Records::Sqlite => {
-                let folder = tempfile::tempdir().unwrap();
-                let store = SqliteStore::open(folder.path().join("records.db")).unwrap();
-                let host = self.start_on(AnyStore::new(store), rules).await;
-                Host { _records: Some(folder), ..host }
-            }
-        }
+        let (store, lie_in) = self.records.open().await;
+        let host = self.start_on(store, rules).await;
+        Host { _records: Some(lie_in), ..host }
     }
 
     pub(crate) async fn start_on(self, store: AnyStore, rules: Rules) -> Host {
@@ -111,32 +99,30 @@ impl Kind {
     }
 }
 
-/// Runs scenarios over one kind of host, with its records in memory and in a file.
+/// Runs scenarios over one kind of host, with its records in memory, in a file, and on a server.
 macro_rules! on_host {
     ($host:ident, $($scenario:ident),*) => {
         mod $host {
-            mod memory {
-                $(
-                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                    async fn $scenario() {
-                        let kind = $crate::hosts::$host::HOST.over($crate::fixture::Records::Memory);
-                        let told = $crate::table::Told::new(module_path!(), stringify!($scenario));
-                        told.judge(super::super::$scenario(kind)).await;
-                    }
-                )*
-            }
-
-            mod sqlite {
-                $(
-                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                    async fn $scenario() {
-                        let kind = $crate::hosts::$host::HOST.over($crate::fixture::Records::Sqlite);
-                        let told = $crate::table::Told::new(module_path!(), stringify!($scenario));
-                        told.judge(super::super::$scenario(kind)).await;
-                    }
-                )*
-            }
+            crate::fixture::over!($host, memory, Memory, $($scenario),*);
+            crate::fixture::over!($host, sqlite, Sqlite, $($scenario),*);
+            crate::fixture::over!($host, postgres, Postgres, $($scenario),*);
         }
     };
 }
 pub(crate) use on_host;
+
+macro_rules! over {
+    ($host:ident, $name:ident, $records:ident, $($scenario:ident),*) => {
+        mod $name {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $scenario() {
+                    let kind = $crate::hosts::$host::HOST.over($crate::records::Records::$records);
+                    let told = $crate::table::Told::new(module_path!(), stringify!($scenario));
+                    told.judge(kind.records, super::super::$scenario(kind)).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use over;

@@ -11,5 +11,6 @@ mod edges;
 mod fixture;
 mod hosts;
 mod proxy;
+mod records;
 mod retries;
 mod table;

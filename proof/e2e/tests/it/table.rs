@@ -5,13 +5,23 @@ use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
+use semel_testkit::skip::skip;
+
+use crate::records::Records;
 
 /// Where hosts differ, and no test of the scenario may say otherwise: host, scenario, and the test that observes the lack.
-const LACKS: &[(&str, &str, &str)] = &[(
-    "actix",
-    "n34_a_bad_key_is_refused_before_the_body_and_the_handler",
-    "a_refused_request_that_expects_100_is_told_to_go_on_before_its_refusal",
-)];
+const LACKS: &[(&str, &str, &str)] = &[
+    (
+        "actix",
+        "n34_a_bad_key_is_refused_before_the_body_and_the_handler",
+        "a_refused_request_that_expects_100_is_told_to_go_on_before_its_refusal",
+    ),
+    (
+        "salvo",
+        "e12_a_head_request_is_told_the_length_of_what_it_does_not_get",
+        "a_head_request_is_told_no_length_with_and_without_a_guard",
+    ),
+];
 
 /// A scenario over a host and its records.
 pub(crate) struct Told {
@@ -31,7 +41,11 @@ impl Told {
     }
 
     /// Runs the scenario. Where a host lacks what it asks for, it has to fail: a lack that has ended is struck off.
-    pub(crate) async fn judge(self, scenario: impl Future<Output = ()>) {
+    pub(crate) async fn judge(self, records: Records, scenario: impl Future<Output = ()>) {
+        if let Some(why) = records.missing().await {
+            self.tell("skipped");
+            return skip(self.scenario, &why).unwrap();
+        }
         self.tell("judged");
         let lack = LACKS.iter().find(|(host, name, _)| (*host, *name) == (self.host, self.scenario));
         match lack {

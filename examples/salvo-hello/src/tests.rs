@@ -1,0 +1,108 @@
+use std::net::SocketAddr;
+
+use salvo::conn::{Listener as _, TcpListener};
+use salvo::http::StatusError;
+use salvo::{Depot, FlowCtrl, Request, Response, Router, Server, handler};
+use semel::store::Store;
+use semel::{Idempotency, MemoryStore, SqliteStore};
+use semel_testkit::client::{Ask, Client, get, post};
+
+use crate::guard::Guard;
+
+// The README's code: a retry gets the first answer, marked, also after the application was started anew.
+#[tokio::test]
+async fn a_retry_gets_the_first_answer_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    for expected in [None, Some("true")] {
+        let base = start(super::app(requiring(SqliteStore::open(&path).unwrap()))).await;
+        let answer = post("/orders", "order-1", "").send(base).await.unwrap();
+        assert_eq!((answer.status(), answer.text().as_str()), (200, "made by attempt 1\n"));
+        assert_eq!(answer.one("content-length"), Some("18"));
+        assert_eq!(answer.one("idempotency-replayed"), expected);
+    }
+}
+
+#[tokio::test]
+async fn an_order_without_a_key_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let base =
+        start(super::app(requiring(SqliteStore::open(folder.path().join("orders.db")).unwrap()))).await;
+    assert_eq!(Ask::new("POST", "/orders", "").send(base).await.unwrap().status(), 400);
+}
+
+/// What hoops outside see and leave: their fields are on each answer, and nothing of theirs is lost in the run.
+#[handler]
+async fn outside(request: &mut Request, depot: &mut Depot, response: &mut Response, flow: &mut FlowCtrl) {
+    depot.insert("shop", "semel");
+    response.headers_mut().insert("x-outside", "1".parse().unwrap());
+    flow.call_next(request, depot, response).await;
+    let kept = depot.get::<&str>("shop").is_ok() && request.param::<u32>("id") == Some(7);
+    response.headers_mut().insert("x-kept", kept.to_string().parse().unwrap());
+}
+
+#[handler]
+async fn seen(request: &Request, depot: &Depot) -> String {
+    let ip = request.remote_addr().ip().unwrap();
+    format!("{} {ip} {}", request.param::<u32>("id").unwrap(), depot.get::<&str>("shop").unwrap())
+}
+
+#[tokio::test]
+async fn a_guarded_handler_and_the_hoops_outside_keep_what_is_theirs() {
+    let guard = Guard(requiring(MemoryStore::new()));
+    let base = start(Router::with_path("orders/{id}").hoop(outside).hoop(guard).post(seen)).await;
+    for expected in [None, Some("true")] {
+        let answer = post("/orders/7", "order-1", "").send(base).await.unwrap();
+        assert_eq!(answer.text(), "7 127.0.0.1 semel");
+        assert_eq!(answer.one("idempotency-replayed"), expected);
+        assert_eq!((answer.one("x-outside"), answer.one("x-kept")), (Some("1"), Some("true")));
+    }
+}
+
+#[handler]
+async fn sold_out() -> StatusError {
+    StatusError::conflict().brief(format!("sold out at {:?}", std::time::Instant::now()))
+}
+
+/// Salvo makes the page of an error outside of all hoops, where a retry's would be another one.
+#[tokio::test]
+async fn the_page_of_an_error_is_a_part_of_the_answer_and_is_replayed() {
+    let guard = Guard(requiring(MemoryStore::new()));
+    let base = start(Router::with_path("orders").hoop(guard).post(sold_out)).await;
+    let first = post("/orders", "order-1", "").send(base).await.unwrap();
+    assert!(first.status() == 409 && first.text().contains("sold out"), "{first:?}");
+    let again = post("/orders", "order-1", "").send(base).await.unwrap();
+    assert_eq!((again.status(), again.one("idempotency-replayed")), (409, Some("true")));
+    assert_eq!((again.text(), again.one("content-type")), (first.text(), first.one("content-type")));
+}
+
+/// Salvo takes the body of such an answer away before hyper could count it.
+#[tokio::test]
+async fn a_head_request_is_told_no_length_with_and_without_a_guard() {
+    let guard = Guard(requiring(MemoryStore::new()));
+    let alone = Router::with_path("alone").goal(hello);
+    let base =
+        start(Router::new().push(alone).push(Router::with_path("guarded").hoop(guard).goal(hello))).await;
+    for path in ["/alone", "/guarded"] {
+        let mut client = Client::connect(base).await.unwrap();
+        client.send(Ask::new("HEAD", path, "").bytes()).await.unwrap();
+        assert_eq!(client.head().await.unwrap().one("content-length"), None, "{path}");
+        assert_eq!(get(path).send(base).await.unwrap().one("content-length"), Some("5"), "{path}");
+    }
+}
+
+#[handler]
+async fn hello() -> &'static str {
+    "hello"
+}
+
+fn requiring(store: impl Store) -> Idempotency {
+    Idempotency::builder(store).require_key().build().unwrap()
+}
+
+async fn start(app: Router) -> SocketAddr {
+    let acceptor = TcpListener::new("127.0.0.1:0").bind().await;
+    let base = acceptor.inner().local_addr().unwrap();
+    tokio::spawn(Server::new(acceptor).serve(app));
+    base
+}
