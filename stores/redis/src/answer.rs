@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::BufMut as _;
 use redis::Cmd;
 use semel_core::record::{Completion, NotKept, RecordId, Retention, StoredBody, codec};
 
 use crate::keys::Keys;
 use crate::row::{self, Seal};
-use crate::scripts::Call;
 
 /// A blob up to this size is a part of its record: one key, one command. Beyond it, Lua would cost more than a key.
 const INLINE: usize = 1024;
@@ -44,7 +44,7 @@ impl Answer {
         self.body_bytes.unwrap_or(0)
     }
 
-    fn is_inline(&self) -> bool {
+    pub(crate) fn is_inline(&self) -> bool {
         self.is_bare || self.blob.len() <= INLINE
     }
 
@@ -64,10 +64,16 @@ impl Answer {
         })
     }
 
-    pub(crate) fn put(&self, call: Call, keep: &Retention) -> Call {
-        let call = call.arg(if self.is_inline() { "i" } else { "k" });
-        let call = call.number(self.status).number(self.body_bytes());
-        let call = if self.is_inline() { call.arg(&self.blob[..]) } else { call.arg(self.seal()) };
-        call.maybe(self.body_bytes.map(|_| row::millis(keep.body))).number(row::millis(keep.record))
+    /// What a completed record ends with, after the instant of its completion: see `row.rs`.
+    pub(crate) fn end(&self, keep: &Retention) -> Vec<u8> {
+        let blob = if self.is_inline() { &self.blob[..] } else { &self.seal() };
+        let mut end = Vec::with_capacity(27 + blob.len());
+        end.put_u64(row::millis(keep.record));
+        end.put_u64(self.body_bytes.map_or(0, |_| row::millis(keep.body) + 1));
+        end.put_u16(self.status);
+        end.put_u64(self.body_bytes());
+        end.put_u8(if self.is_inline() { b'i' } else { b'k' });
+        end.put_slice(blob);
+        end
     }
 }

@@ -3,9 +3,8 @@
 //! | key | value |
 //! |---|---|
 //! | `PREFIX:{ID}` | a record, see `row.rs`; also the channel of its changes |
-//! | `PREFIX:{ID}:a` | the blob of an answer too large to be part of its record |
-//! | `PREFIX:{ID}:s:NONCE` | such a blob before its completion, for an hour at most |
-//! | `PREFIX:{ID}:q` | a stored request |
+//! | `PREFIX:{ID}:a` | aside: a stored request, and after it the blob of an answer too large to be part of its record |
+//! | `PREFIX:{ID}:s:NONCE` | such an answer before its completion, for an hour at most |
 //! | `PREFIX:p:TAG` | a principal's records under a quota, by the end of their lives |
 //! | `PREFIX:p:TAG:b`, `PREFIX:p:TAG:u` | the bytes of their bodies, and until when these count |
 //! | `PREFIX:secret`, `PREFIX:{probe-N}` | the store's secret; what `health` writes |
@@ -37,12 +36,8 @@ impl Keys {
         format!("{}:{{{id}}}", self.prefix)
     }
 
-    pub(crate) fn answer(&self, id: &RecordId) -> String {
+    pub(crate) fn aside(&self, id: &RecordId) -> String {
         format!("{}:{{{id}}}:a", self.prefix)
-    }
-
-    pub(crate) fn request(&self, id: &RecordId) -> String {
-        format!("{}:{{{id}}}:q", self.prefix)
     }
 
     pub(crate) fn staged(&self, id: &RecordId, nonce: u64) -> String {

@@ -79,6 +79,13 @@
 //! | replay of a larger one | 2 |
 //! | list, sweep | a pass over the keys with `SCAN`, see [`Store::list`] and [`Store::sweep`] of [`RedisStore`] |
 //!
+//! Lua's time is the server's, so a fresh pair of claim and completion has a way of its own through the scripts, on which
+//! nothing is set up that it does not need, and on which each command, key, argument and byte was weighed: a claim is `TIME`
+//! and one `SET NX GET`, a completion `TIME`, `GET`, `SET` and `PUBLISH`
+//! (`a_fresh_pair_takes_six_commands_and_a_large_answer_three_more`). Whatever else a record can be goes on to the code that
+//! knows all cases, in the same call. A server that refuses the claim's write is asked for the record, so that it still
+//! replays what it has.
+//!
 //! An answer of more than 1 KiB never passes through Lua on its way in: it is written beside the record under a name of
 //! its own, and the completion, which follows in the same write, renames it into place. Cut off between the two, the
 //! answer is known to no record and ends within an hour; the completion links nothing that is not there. A record and
@@ -94,9 +101,10 @@
 //! # Fences
 //!
 //! There is no counter: it would be in another slot, and would be lost with whatever a failover loses. A claim's fence is
-//! the larger of *the record's last fence plus one* and *the server's clock in microseconds*. The last fence stays with
-//! the record, and where that is removed, in 10 bytes under its key. These bytes, too, have a time-to-live: at least the
-//! record's life, at least a day, counted from the later of the fence and the removal.
+//! the largest of *the record's last fence plus one*, *the server's clock in microseconds*, and the record's own time, which
+//! is ahead only of a clock that went back. The last fence stays with the record, and where that is removed, in 10 bytes
+//! under its key. These bytes, too, have a time-to-live: at least the record's life, at least a day, counted from the later
+//! of the fence and the removal.
 //!
 //! * **While the key is there** the next fence is higher, whatever clocks do.
 //! * **The key ended by its time-to-live**: the server's clock has been at the fence's own instant plus a record's life, so
@@ -119,8 +127,8 @@
 //!
 //! # Rights
 //!
-//! `TIME GET SET EXISTS RENAME PEXPIREAT UNLINK EVAL EVALSHA SCAN INFO PING`; `PUBLISH SUBSCRIBE UNSUBSCRIBE`, without which
-//! waiters look again by themselves; `WAIT` and `ZADD ZREM ZCARD ZRANGE ZRANGEBYSCORE HGET HSET HDEL HINCRBY PERSIST` where
+//! `TIME GET SET EXISTS RENAME PEXPIRE PEXPIREAT UNLINK EVAL EVALSHA SCAN INFO PING`; `PUBLISH SUBSCRIBE UNSUBSCRIBE`,
+//! without which waiters look again by themselves; `WAIT` and `ZADD ZREM ZCARD ZRANGE ZRANGEBYSCORE HGET HSET HDEL HINCRBY PERSIST` where
 //! replicas and quotas are configured; `CLUSTER INFO`, `CLUSTER SLOTS` and `ASKING` in a cluster, and `SENTINEL MASTER` of the
 //! Sentinels; `SCRIPT LOAD` and `CONFIG GET` are used where they are allowed. Keys and channels
 //! begin with the [prefix](Builder::prefix). Those of the first list that steps use are tried when the store is opened.

@@ -3,39 +3,58 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 1 | version, 1 |
-//! | 1 | 8 | state `I` `U` `C` `R`; recovery `h` `t`; bound `b` or forgotten `f`; then, each or `-`: operation `o`, principal `p`, counted against a quota `q`, answer inline `i` or in its own key `k`, request `r` |
-//! | 9 | 4 | attempt |
-//! | 13 | 8 | fence |
-//! | 21 | 16 | claim |
-//! | 37 | 16 | last resolution |
-//! | 53 | 6 × 8 | created, changed, lease until, expires, body until (0: none); the record's life |
-//! | 101 | 8 | life of a release |
-//! | 109 | 2 | status, 0: none |
-//! | 111 | 8 | bytes of the kept body |
-//! | 119 | 8 | seal: the first bytes of the answer's blob, its checksum among them |
-//! | 127 | 32 | fingerprint |
-//! | 159 | 32 | principal |
-//! | 191 | 4 | bytes of settings |
-//! | 195 | 4 | bytes of progress plus one, 0: none |
-//! | 199 | | settings, progress, the blob of an inline answer |
+//! | 1 | 1 | state `I` `U` `C` `R` |
+//! | 2 | 1 | bound `b` or forgotten `f` |
+//! | 3 | 3 | each or `-`: counted against a quota `q`, request `r`, progress `n` |
+//! | 6 | 8 | the record's life |
+//! | 14 | 8 | fence: microseconds; no time of its claim is before its millisecond |
+//! | 22 | 1 | recovery `h` `t` |
+//! | 23 | 2 | each or `-`: operation `o`, principal `p` |
+//! | 25 | 4 | attempt |
+//! | 29 | 16 | claim |
+//! | 45 | 8 | created, 0: the fence's millisecond |
+//! | 53 | 8 | life of a release |
+//! | 61 | 32 | fingerprint |
+//! | 93 | 4 | bytes of settings |
+//! | 97 | | settings; the last resolution (16) and the principal (32), where there is one |
+//!
+//! Then, by the state:
+//!
+//! | | |
+//! |---|---|
+//! | `I` | lease (8), counted from the fence's millisecond, which is when it changed; progress |
+//! | `U` | changed (8), lease (8), likewise; progress |
+//! | `R` | changed (8), life from then on (8); progress |
+//! | `C` | changed (8), life from then on (8), the body's life plus one (8, 0: none), status (2, 0: none), bytes of the kept body (8), answer inline `i` or beside `k`, its blob or the first 8 bytes of that |
 //!
 //! Numbers are big-endian; instants and lives are in milliseconds. A record that was removed leaves its last fence:
 //! version, `T`, fence. `lua/record.lua` reads and writes the same.
+//!
+//! A claim knows all of its record but the fence, and a completion all but what the claim wrote and the moment: so the
+//! script of a claim inserts one number, and that of a completion replaces an end of fixed length. Lua hashes each byte
+//! of each string that it makes, which is why there are no empty fields.
 
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http::StatusCode;
-use semel_core::record::{ClaimId, Fence, Fingerprint, PrincipalTag, RecordId, Recovery, State, Timestamp};
+use semel_core::record::{
+    ClaimId, Fence, Fingerprint, PrincipalTag, RecordId, Recovery, Retention, State, Timestamp,
+};
 use semel_core::store::{Begin, StoreError};
 use semel_store_kit::Row as Record;
 
 use crate::error::undecodable;
 
 const VERSION: u8 = 1;
-const HEAD: usize = 199;
+/// What each record has.
+const HEAD: usize = 97;
+/// What a completed record has between its principal and its answer.
+const DONE: usize = 35;
 /// A tombstone's length.
 const TOMB: usize = 10;
+/// How many microseconds of a fence are one of an instant.
+const MICROS: u64 = 1000;
 
 /// The first bytes of an answer's blob: tell one answer from another.
 pub(crate) type Seal = [u8; 8];
@@ -45,15 +64,15 @@ pub(crate) type Seal = [u8; 8];
 pub(crate) struct Row {
     pub(crate) record: Record,
     life: i64,
-    pub(crate) seal: Seal,
-    pub(crate) answer: Option<Place>,
+    pub(crate) answer: Option<Answer>,
 }
 
 /// Where an answer is.
 #[derive(Clone, Debug)]
-pub(crate) enum Place {
-    Inline(Bytes),
-    Beside,
+pub(crate) struct Answer {
+    /// `None`: beside the record.
+    pub(crate) inline: Option<Bytes>,
+    pub(crate) seal: Seal,
 }
 
 /// What a sweep may have to do with a record.
@@ -78,69 +97,80 @@ impl Row {
         if raw.len() < HEAD {
             return Err(undecodable("length"));
         }
-        let mut rest = raw.slice(HEAD..);
-        let mut head = &raw[1..HEAD];
-        let mut flags = [0; 8];
-        head.copy_to_slice(&mut flags);
-        let [state, recovery, bound, has_op, has_principal, _counted, answer, _request] = flags;
-        let attempt = head.get_u32();
-        let fence = Fence::new(head.get_u64()).ok_or_else(|| undecodable("fence"))?;
-        let claim = ClaimId::from_u128(head.get_u128());
-        let op = head.get_u128();
-        let mut time = || i64::try_from(head.get_u64()).map_err(|_| undecodable("time"));
-        let [created, changed, lease, expires, body_until, life, _released] =
-            [time()?, time()?, time()?, time()?, time()?, time()?, time()?];
-        let status = match head.get_u16() {
-            0 => None,
-            status => Some(StatusCode::from_u16(status).map_err(|_| undecodable("status"))?),
+        let mut raw = raw.slice(1..);
+        let mut flags = [0; 5];
+        raw.copy_to_slice(&mut flags);
+        let [state, bound, _counted, _request, progress] = flags;
+        let life = instant(raw.get_u64())?;
+        let fence = raw.get_u64();
+        let claimed = instant(fence / MICROS)?;
+        let fence = Fence::new(fence).ok_or_else(|| undecodable("fence"))?;
+        let (recovery, has_op, has_principal) = (raw.get_u8(), raw.get_u8(), raw.get_u8());
+        let attempt = raw.get_u32();
+        let claim = ClaimId::from_u128(raw.get_u128());
+        let created = match raw.get_u64() {
+            0 => claimed,
+            created => instant(created)?,
         };
-        let body_bytes = head.get_u64();
-        let mut seal = Seal::default();
-        head.copy_to_slice(&mut seal);
+        let _released_life = raw.get_u64();
         let mut digest = [0; 32];
-        head.copy_to_slice(&mut digest);
+        raw.copy_to_slice(&mut digest);
         let fingerprint = (bound == b'b').then(|| Fingerprint::from_bytes(digest));
-        head.copy_to_slice(&mut digest);
-        let principal = (has_principal == b'p').then(|| PrincipalTag::from_bytes(digest));
-        let length = |length: u32| usize::try_from(length).unwrap_or(usize::MAX);
-        let (settings, progress) = (length(head.get_u32()), length(head.get_u32()));
-        if rest.len() < settings.saturating_add(progress.saturating_sub(1)) {
-            return Err(undecodable("length"));
-        }
-        let settings = rest.split_to(settings);
+        let settings = raw.get_u32();
+        let settings = take(&mut raw, usize::try_from(settings).unwrap_or(usize::MAX))?;
         let settings = std::str::from_utf8(&settings).map_err(|_| undecodable("settings"))?.into();
-        let progress = (progress > 0).then(|| rest.split_to(progress - 1));
-        let some_time = |millis| (millis > 0).then(|| Timestamp::from_millis(millis));
-        Ok(Some(Self {
-            record: Record {
-                id,
-                written: state_of(state)?,
-                recovery: recovery_of(recovery)?,
-                attempt,
-                fence,
-                claim,
-                op: (has_op == b'o').then(|| ClaimId::from_u128(op)),
-                fingerprint,
-                settings,
-                principal,
-                created: Timestamp::from_millis(created),
-                changed: Timestamp::from_millis(changed),
-                lease_until: some_time(lease),
-                expires: some_time(expires),
-                body_until: some_time(body_until),
-                status,
-                body_bytes,
-                progress,
-            },
-            life,
-            seal,
-            answer: match answer {
-                b'i' => Some(Place::Inline(rest)),
-                b'k' => Some(Place::Beside),
-                b'-' => None,
-                _ => return Err(undecodable("answer")),
-            },
-        }))
+        let op = match has_op {
+            b'o' => Some(ClaimId::from_u128(take(&mut raw, 16)?.get_u128())),
+            _ => None,
+        };
+        let principal = match has_principal {
+            b'p' => {
+                take(&mut raw, 32)?.copy_to_slice(&mut digest);
+                Some(PrincipalTag::from_bytes(digest))
+            }
+            _ => None,
+        };
+        let mut record = Record {
+            id,
+            written: state_of(state)?,
+            recovery: recovery_of(recovery)?,
+            attempt,
+            fence,
+            claim,
+            op,
+            fingerprint,
+            settings,
+            principal,
+            created,
+            changed: claimed,
+            lease_until: None,
+            expires: None,
+            body_until: None,
+            status: None,
+            body_bytes: 0,
+            progress: None,
+        };
+        let answer = match record.written {
+            State::InFlight => {
+                record.lease_until = Some(after(claimed, take(&mut raw, 8)?.get_u64())?);
+                None
+            }
+            State::Unknown => {
+                let mut end = take(&mut raw, 16)?;
+                record.changed = instant(end.get_u64())?;
+                record.lease_until = Some(after(claimed, end.get_u64())?);
+                None
+            }
+            State::Released => {
+                let mut end = take(&mut raw, 16)?;
+                record.changed = instant(end.get_u64())?;
+                record.expires = Some(after(record.changed, end.get_u64())?);
+                None
+            }
+            State::Completed => Some(completed(&mut record, &mut raw)?),
+        };
+        record.progress = (progress == b'n').then_some(raw);
+        Ok(Some(Self { record, life: life.as_millis(), answer }))
     }
 
     /// Whether a sweep has something to do here. A guess from outside: the step itself decides.
@@ -157,6 +187,46 @@ impl Row {
         };
         if due { Due::Now } else { Due::NotYet }
     }
+}
+
+/// Reads the end of a completed record.
+fn completed(record: &mut Record, raw: &mut Bytes) -> Result<Answer, StoreError> {
+    let mut end = take(raw, DONE)?;
+    record.changed = instant(end.get_u64())?;
+    record.expires = Some(after(record.changed, end.get_u64())?);
+    record.body_until = match end.get_u64() {
+        0 => None,
+        life => Some(after(record.changed, life - 1)?),
+    };
+    record.status = match end.get_u16() {
+        0 => None,
+        status => Some(StatusCode::from_u16(status).map_err(|_| undecodable("status"))?),
+    };
+    record.body_bytes = end.get_u64();
+    let blob = std::mem::take(raw);
+    let mut seal = Seal::default();
+    blob.get(..seal.len()).ok_or_else(|| undecodable("answer"))?.copy_to_slice(&mut seal);
+    match end.get_u8() {
+        b'i' => Ok(Answer { inline: Some(blob), seal }),
+        b'k' => Ok(Answer { inline: None, seal }),
+        _ => Err(undecodable("answer")),
+    }
+}
+
+fn take(raw: &mut Bytes, bytes: usize) -> Result<Bytes, StoreError> {
+    if raw.len() < bytes {
+        return Err(undecodable("length"));
+    }
+    Ok(raw.split_to(bytes))
+}
+
+fn instant(millis: u64) -> Result<Timestamp, StoreError> {
+    i64::try_from(millis).map(Timestamp::from_millis).map_err(|_| undecodable("time"))
+}
+
+fn after(start: Timestamp, millis: u64) -> Result<Timestamp, StoreError> {
+    let sum = i64::try_from(millis).ok().and_then(|millis| start.as_millis().checked_add(millis));
+    sum.map(Timestamp::from_millis).ok_or_else(|| undecodable("time"))
 }
 
 fn state_of(byte: u8) -> Result<State, StoreError> {
@@ -177,35 +247,48 @@ fn recovery_of(byte: u8) -> Result<Recovery, StoreError> {
     }
 }
 
-/// The record that a claim asks for; the step fills in the fence and the times.
-pub(crate) fn claimed(ask: &Begin) -> Vec<u8> {
-    let mut raw = Vec::with_capacity(HEAD + ask.settings.len());
-    raw.put_u8(VERSION);
-    raw.put_u8(b'I');
-    raw.put_u8(match ask.recovery {
+/// The record that a claim asks for, up to its fence, which the step fills in, and from there on.
+pub(crate) fn claimed(ask: &Begin) -> (Vec<u8>, Vec<u8>) {
+    let flag = |set: bool, byte: u8| if set { byte } else { b'-' };
+    let mut head = Vec::with_capacity(14);
+    head.put_slice(&[
+        VERSION,
+        b'I',
+        b'b',
+        flag(ask.quota.is_some(), b'q'),
+        flag(ask.request.is_some(), b'r'),
+        b'-',
+    ]);
+    head.put_u64(millis(ask.retention.record));
+    let mut rest = Vec::with_capacity(HEAD + ask.settings.len() + 32);
+    rest.put_u8(match ask.recovery {
         Recovery::Hold => b'h',
         Recovery::Takeover => b't',
     });
-    raw.put_u8(b'b');
-    let flag = |set: bool, byte: u8| if set { byte } else { b'-' };
-    raw.put_u8(b'-');
-    raw.put_u8(flag(ask.principal.is_some(), b'p'));
-    raw.put_u8(flag(ask.quota.is_some(), b'q'));
-    raw.put_u8(b'-');
-    raw.put_u8(flag(ask.request.is_some(), b'r'));
-    raw.put_u32(1);
-    raw.put_u64(0);
-    raw.put_u128(ask.claim.as_u128());
-    raw.put_bytes(0, 16 + 5 * 8);
-    raw.put_u64(millis(ask.retention.record));
-    raw.put_u64(millis(ask.retention.released));
-    raw.put_bytes(0, 2 + 8 + 8);
-    raw.put_slice(ask.fingerprint.as_bytes());
-    raw.put_slice(&ask.principal.map_or([0; 32], |tag| *tag.as_bytes()));
-    raw.put_u32(u32::try_from(ask.settings.len()).unwrap_or(u32::MAX));
-    raw.put_u32(0);
-    raw.put_slice(ask.settings.as_bytes());
-    raw
+    rest.put_u8(b'-');
+    rest.put_u8(flag(ask.principal.is_some(), b'p'));
+    rest.put_u32(1);
+    rest.put_u128(ask.claim.as_u128());
+    rest.put_u64(0);
+    rest.put_u64(millis(ask.retention.released));
+    rest.put_slice(ask.fingerprint.as_bytes());
+    rest.put_u32(u32::try_from(ask.settings.len()).unwrap_or(u32::MAX));
+    rest.put_slice(ask.settings.as_bytes());
+    if let Some(principal) = &ask.principal {
+        rest.put_slice(principal.as_bytes());
+    }
+    rest.put_u64(millis(ask.lease_for));
+    (head, rest)
+}
+
+/// How a record begins that is claimed, as it is as a rule: bound, without quota, request or progress; and that has the
+/// life which its completion gives it.
+pub(crate) fn in_flight(fence: Fence, keep: &Retention) -> Vec<u8> {
+    let mut head = Vec::with_capacity(22);
+    head.put_slice(&[VERSION, b'I', b'b', b'-', b'-', b'-']);
+    head.put_u64(millis(keep.record));
+    head.put_u64(fence.get());
+    head
 }
 
 /// A length of time that no sum of the scripts takes beyond 2^53: at most some thirty thousand years.

@@ -4,6 +4,9 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
+/// A body up to this size comes with the claim's answer; a larger one is fetched by a second round trip, outside Lua.
+pub(crate) const HANDED_OUT: usize = 16 * 1024;
+
 /// A step. Each runs whole or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -25,7 +28,7 @@ pub(crate) struct Script {
     hash: String,
 }
 
-const FIRST: &str = include_str!("lua/look_first.lua");
+const FIRST: &str = include_str!("lua/first.lua");
 const RECORD: &str = include_str!("lua/record.lua");
 const QUOTA: &str = include_str!("lua/quota.lua");
 const SETTLE: &str = include_str!("lua/settle.lua");
@@ -36,20 +39,16 @@ const EVEN_WHEN_FULL: &str = "#!lua flags=allow-oom\n";
 
 static SCRIPTS: LazyLock<Vec<(Step, Script)>> = LazyLock::new(|| {
     [
-        (
-            Step::Begin,
-            [FIRST, include_str!("lua/begin_first.lua"), RECORD, QUOTA, include_str!("lua/begin.lua")]
-                .concat(),
-        ),
+        (Step::Begin, begin()),
         (Step::Complete, settling(include_str!("lua/complete_first.lua"), include_str!("lua/complete.lua"))),
-        (Step::Release, settling("", include_str!("lua/release.lua"))),
-        (Step::Abandon, settling("", include_str!("lua/abandon.lua"))),
-        (Step::Renew, settling("", include_str!("lua/renew.lua"))),
+        (Step::Release, settling(FIRST, include_str!("lua/release.lua"))),
+        (Step::Abandon, [EVEN_WHEN_FULL, FIRST, RECORD, include_str!("lua/abandon.lua")].concat()),
+        (Step::Renew, [EVEN_WHEN_FULL, FIRST, RECORD, include_str!("lua/renew.lua")].concat()),
         (Step::Note, [FIRST, RECORD, include_str!("lua/note.lua")].concat()),
         (Step::Look, [FIRST, RECORD, include_str!("lua/look.lua")].concat()),
-        (Step::Resolve, settling("", include_str!("lua/resolve.lua"))),
-        (Step::Delete, settling("", include_str!("lua/delete.lua"))),
-        (Step::Sweep, settling("", include_str!("lua/sweep.lua"))),
+        (Step::Resolve, settling(FIRST, include_str!("lua/resolve.lua"))),
+        (Step::Delete, settling(FIRST, include_str!("lua/delete.lua"))),
+        (Step::Sweep, settling(FIRST, include_str!("lua/sweep.lua"))),
         (Step::Probe, include_str!("lua/probe.lua").to_owned()),
     ]
     .map(|(step, source)| {
@@ -59,8 +58,14 @@ static SCRIPTS: LazyLock<Vec<(Step, Script)>> = LazyLock::new(|| {
     .into()
 });
 
-fn settling(fast: &str, step: &str) -> String {
-    [EVEN_WHEN_FULL, FIRST, fast, RECORD, QUOTA, SETTLE, step].concat()
+/// What most claims need comes first, and returns before anything else is set up.
+fn begin() -> String {
+    let most = format!("local HANDED_OUT = {HANDED_OUT}\n");
+    [include_str!("lua/begin_first.lua"), &most, RECORD, QUOTA, include_str!("lua/begin.lua")].concat()
+}
+
+fn settling(first: &str, step: &str) -> String {
+    [EVEN_WHEN_FULL, first, RECORD, QUOTA, SETTLE, step].concat()
 }
 
 /// Commands that load every script.
@@ -115,6 +120,7 @@ impl Call {
         self.with("EVAL", |script| &script.source)
     }
 
+    /// Empty arguments at the end are left out: a server's time goes into each.
     fn with(&self, command: &str, name: impl Fn(&Script) -> &str) -> Cmd {
         let mut cmd = redis::cmd(command);
         let script = SCRIPTS.iter().find(|(step, _)| *step == self.step);
@@ -123,7 +129,8 @@ impl Call {
         for key in &self.keys {
             cmd.arg(key);
         }
-        for arg in &self.args {
+        let given = self.args.iter().rposition(|arg| !arg.is_empty()).map_or(0, |last| last + 1);
+        for arg in &self.args[..given] {
             cmd.arg(&arg[..]);
         }
         cmd

@@ -18,14 +18,17 @@ use crate::clock::Clock;
 use crate::dial::Server;
 use crate::error::{error, failed, undecodable_blob, unexpected};
 use crate::keys::Keys;
-use crate::row::{self, Place, Row};
-use crate::scripts::{Call, Step};
+use crate::row::{self, Row};
+use crate::scripts::{Call, HANDED_OUT, Step};
 use crate::servers::Servers;
 
-/// A body up to this size comes with the claim's answer; a larger one is fetched by a second round trip, outside Lua.
-const HANDED_OUT: usize = 16 * 1024;
 /// At most so many renewals in one write.
 const BATCH: usize = 256;
+/// A fence is remembered for a record's life, and for no less than a day.
+const REMEMBERED: Duration = Duration::from_hours(24);
+/// What a time-to-live is longer than a life. Redis counts it from a moment of its own, which may be the beginning of
+/// the step, while the record's life is counted from the moment that the step has read.
+const LATE: Duration = Duration::from_mins(1);
 /// How often an answer is looked for that is not where its record says: it was replaced between two reads.
 const LOOKS: usize = 3;
 
@@ -45,6 +48,9 @@ pub(crate) struct Replicas {
     pub(crate) within: Duration,
 }
 
+/// The word of a step that did what it was asked to as it is as a rule: it answers a number and no list.
+const DONE: &[u8] = b"";
+
 /// A step's answer: a word, and what follows it.
 struct Reply {
     word: Vec<u8>,
@@ -58,20 +64,21 @@ impl Steps {
             return Err(error(StoreErrorKind::Config, format!("{}: {message}", self.servers.name())));
         }
         for _ in 0..LOOKS {
-            let request = ask.request.as_ref().map(codec::encode_request).unwrap_or_default();
-            let call = self
-                .call(Step::Begin, &ask.id)
-                .arg(row::claimed(ask))
-                .number(row::millis(ask.lease_for))
-                .arg(request)
-                .maybe(ask.minted.map(Timestamp::as_millis))
-                .maybe(ask.quota.and_then(|quota| quota.records))
-                .maybe(ask.quota.and_then(|quota| quota.bytes))
-                .arg(self.waits())
-                .number(HANDED_OUT);
+            let (head, rest) = row::claimed(ask);
+            let keys = vec![self.keys.record(&ask.id), self.keys.aside(&ask.id)];
+            let mut call =
+                Call::new(Step::Begin, keys).arg(head).arg(rest).arg(self.offset()).arg(self.waits());
+            if ask.quota.is_some() || ask.minted.is_some() || ask.request.is_some() {
+                call = call
+                    .arg(if ask.quota.is_some() { "q" } else { "" })
+                    .arg(ask.request.as_ref().map(codec::encode_request).unwrap_or_default())
+                    .maybe(ask.minted.map(Timestamp::as_millis))
+                    .maybe(ask.quota.and_then(|quota| quota.records))
+                    .maybe(ask.quota.and_then(|quota| quota.bytes));
+            }
             let mut reply = self.durably(None, call).await?;
             let begun = match &reply.word[..] {
-                b"new" => {
+                DONE => {
                     let fence = self.fence(&mut reply)?;
                     let lease = Lease::new(ask.id, ask.claim, fence);
                     Begun::Acquired(Acquired { lease, attempt: 1, progress: None })
@@ -122,7 +129,7 @@ impl Steps {
                 .iter()
                 .map(|lease| {
                     let call = Call::new(Step::Renew, vec![self.keys.record(&lease.id)]);
-                    call.number(self.clock.offset()).number(lease.fence).number(row::millis(lease_for))
+                    call.arg(self.offset()).number(lease.fence).number(row::millis(lease_for))
                 })
                 .collect();
             let replies = self.all(&calls).await?;
@@ -141,9 +148,12 @@ impl Steps {
     ) -> Result<Settled, StoreError> {
         let mut answer = self.encode(completion)?;
         for _ in 0..LOOKS {
-            let call =
-                self.call_staged(Step::Complete, &lease.id, &answer).number(lease.fence).arg(self.waits());
-            let call = answer.put(call, keep);
+            let call = Call::new(Step::Complete, self.keys_with(&lease.id, &answer))
+                .arg(row::in_flight(lease.fence, keep))
+                .arg(answer.end(keep))
+                .number(row::millis(keep.record.max(REMEMBERED)) + row::millis(LATE))
+                .arg(self.offset())
+                .arg(self.waits());
             match self.durably(answer.stage(&self.keys, &lease.id), call).await {
                 Ok(reply) if reply.word == b"unstaged" => {}
                 Ok(reply) => return self.settled(&lease.id, reply),
@@ -243,17 +253,14 @@ impl Steps {
         };
         for _ in 0..LOOKS {
             let call = match &answer {
-                Some(answer) => self.call_staged(Step::Resolve, id, answer),
+                Some(answer) => Call::new(Step::Resolve, self.keys_with(id, answer)).arg(self.offset()),
                 None => self.call(Step::Resolve, id),
             };
-            let mut call = call
+            let call = call
                 .arg(resolution.op.to_bytes())
                 .maybe(resolution.expect)
-                .arg(if answer.is_some() { "applied" } else { "not" })
-                .number(row::millis(resolution.retention.released));
-            if let Some(answer) = &answer {
-                call = answer.put(call, &resolution.retention);
-            }
+                .number(row::millis(resolution.retention.released))
+                .arg(answer.as_ref().map(|answer| answer.end(&resolution.retention)).unwrap_or_default());
             let stage = answer.as_ref().and_then(|answer| answer.stage(&self.keys, id));
             let mut reply = match (self.durably(stage, call).await, &resolution.verdict) {
                 (Ok(reply), _) => reply,
@@ -315,11 +322,11 @@ impl Steps {
             return Ok(reply.word);
         }
         let (row, _) = self.row(id, &mut reply)?;
-        let mut call = self.call(Step::Sweep, id).arg(row.seal);
-        let blob = match &row.answer {
-            Some(Place::Inline(blob)) => Some(blob.clone()),
-            Some(Place::Beside) => self.fetch(id).await?,
-            None => None,
+        let Some(answer) = row.answer else { return Err(self.unexpected()) };
+        let mut call = self.call(Step::Sweep, id).arg(answer.seal);
+        let blob = match answer.inline {
+            Some(blob) => Some(blob),
+            None => self.fetch(id).await?,
         };
         if let Some(completion) = blob.and_then(|blob| codec::decode(&blob).ok()) {
             call = call.arg(codec::encode(&codec::without_body(&completion, NotKept::Expired)));
@@ -328,14 +335,23 @@ impl Steps {
     }
 
     fn call(&self, step: Step, id: &RecordId) -> Call {
-        let keys = vec![self.keys.record(id), self.keys.answer(id), self.keys.request(id)];
-        Call::new(step, keys).number(self.clock.offset())
+        Call::new(step, vec![self.keys.record(id), self.keys.aside(id)]).arg(self.offset())
     }
 
-    fn call_staged(&self, step: Step, id: &RecordId, answer: &Answer) -> Call {
-        let staged = self.keys.staged(id, answer.nonce);
-        let keys = vec![self.keys.record(id), self.keys.answer(id), self.keys.request(id), staged];
-        Call::new(step, keys).number(self.clock.offset())
+    fn keys_with(&self, id: &RecordId, answer: &Answer) -> Vec<String> {
+        let mut keys = vec![self.keys.record(id), self.keys.aside(id)];
+        if !answer.is_inline() {
+            keys.push(self.keys.staged(id, answer.nonce));
+        }
+        keys
+    }
+
+    /// What a test adds to the server's clock, as a rule nothing.
+    fn offset(&self) -> String {
+        match self.clock.offset() {
+            0 => String::new(),
+            offset => offset.to_string(),
+        }
     }
 
     fn waits(&self) -> &'static str {
@@ -421,7 +437,7 @@ impl Steps {
 
     fn settled(&self, id: &RecordId, mut reply: Reply) -> Result<Settled, StoreError> {
         match &reply.word[..] {
-            b"applied" => Ok(Settled::Applied),
+            DONE => Ok(Settled::Applied),
             b"absent" => Ok(Settled::Absent),
             b"superseded" => {
                 let (row, now) = self.row(id, &mut reply)?;
@@ -435,15 +451,15 @@ impl Steps {
     /// completed has an empty one.
     async fn answered(&self, id: &RecordId, reply: &mut Reply) -> Result<Option<Record>, StoreError> {
         let (row, now) = self.row(id, reply)?;
-        let blob = match (&row.answer, reply.rest.next()) {
-            (None, _) => {
-                return Ok(Some(Record { view: row.record.view(now), completion: Arc::default() }));
-            }
-            (Some(Place::Inline(blob)), _) => Some(blob.clone()),
-            (Some(Place::Beside), Some(Value::BulkString(blob))) => Some(blob.into()),
-            (Some(Place::Beside), _) => self.fetch(id).await?,
+        let Some(answer) = row.answer else {
+            return Ok(Some(Record { view: row.record.view(now), completion: Arc::default() }));
         };
-        let Some(blob) = blob.filter(|blob| blob.starts_with(&row.seal)) else { return Ok(None) };
+        let blob = match (answer.inline, reply.rest.next()) {
+            (Some(blob), _) => Some(blob),
+            (None, Some(Value::BulkString(blob))) => Some(blob.into()),
+            (None, _) => self.fetch(id).await?,
+        };
+        let Some(blob) = blob.filter(|blob| blob.starts_with(&answer.seal)) else { return Ok(None) };
         let mut completion = codec::decode(&blob).map_err(undecodable_blob)?;
         if row.record.body_over(now) {
             completion = codec::without_body(&completion, NotKept::Expired);
@@ -453,7 +469,7 @@ impl Steps {
 
     async fn fetch(&self, id: &RecordId) -> Result<Option<Bytes>, StoreError> {
         let mut commands = redis::Pipeline::with_capacity(1);
-        let key = self.keys.answer(id);
+        let key = self.keys.aside(id);
         commands.cmd("GET").arg(&key);
         match self.servers.send(&key, &commands).await?.pop() {
             Some(Value::BulkString(blob)) => Ok(Some(blob.into())),
@@ -509,6 +525,7 @@ fn is_forgotten(value: &Value) -> bool {
 fn reply(server: &Server, value: Value) -> Result<Reply, StoreError> {
     let values = match value {
         Value::Array(values) => values,
+        Value::Int(_) => return Ok(Reply { word: DONE.to_vec(), rest: vec![value].into_iter() }),
         Value::ServerError(error) => return Err(failed(server, error.into())),
         _ => return Err(unexpected(server)),
     };

@@ -11,4 +11,4 @@ if r.state == 'I' and r.recovery == 'h' then
   save(r)
   wake()
 end
-return { 'applied' }
+return 1

@@ -1,29 +1,29 @@
--- The completion of a run that is in flight, before anything else is set up. What it cannot judge goes on to
--- complete.lua, which knows all cases. Not for records that count against a quota or keep their request.
+-- The completion of a run that is in flight, before anything else is set up, see begin_first.lua. What it cannot judge
+-- goes on to complete.lua, which knows all cases and describes KEYS and ARGV. Not for records that count against a quota,
+-- keep their request or have recorded progress: their first bytes are others.
 
-if raw and #raw >= HEAD and raw:sub(1, 2) == '\1I' and raw:byte(7) == 45 and raw:byte(9) == 45 then
-  local fence = struct.unpack('>I8', raw, 14)
-  local changed, life = struct.unpack('>I8', raw, 62), struct.unpack('>I8', raw, 94)
-  local settings = struct.unpack('>I4', raw, 192)
-  if fence == tonumber(ARGV[2]) and changed <= now and #raw >= HEAD + settings then
-    local kind, blob = ARGV[4], ARGV[7]
-    local expires = now + ARGV[9]
-    local body_until = ARGV[8] ~= '' and now + ARGV[8] or 0
-    local remembered = math.max(now, math.ceil(fence / 1000)) + math.max(life, DAY)
-    local till = string.format('%.0f', math.max(expires, remembered) - offset)
-    if kind == 'k' then
-      local renamed = redis.pcall('RENAME', KEYS[4], KEYS[2])
-      if renamed.err then
-        if renamed.err:find('no such key', 1, true) then return { 'unstaged' } end
-        return renamed
-      end
-      redis.call('PEXPIREAT', KEYS[2], till)
+local time = redis.call('TIME')
+local micros = time[1] * 1000000 + time[2]
+local offset = 0
+if ARGV[4] and ARGV[4] ~= '' then
+  offset = tonumber(ARGV[4])
+  micros = micros + offset * 1000
+end
+local now = (micros - micros % 1000) / 1000
+local raw = redis.call('GET', KEYS[1])
+
+-- While the clock is not behind the fence, the record's own time is not either.
+if raw and raw:find(ARGV[1], 1, true) == 1 and struct.unpack('>I8', raw, 15) <= micros then
+  if KEYS[3] then
+    local renamed = redis.pcall('RENAME', KEYS[3], KEYS[2])
+    if renamed.err then
+      if renamed.err:find('no such key', 1, true) then return { 'unstaged' } end
+      return renamed
     end
-    redis.call('SET', KEYS[1], '\1C' .. raw:sub(3, 7) .. kind .. raw:sub(9, 61)
-      .. struct.pack('>I8I8I8I8', now, 0, expires, body_until) .. raw:sub(94, 109)
-      .. struct.pack('>I2I8', ARGV[5], ARGV[6]) .. blob:sub(1, 8) .. raw:sub(128, 195) .. '\0\0\0\0'
-      .. raw:sub(HEAD + 1, HEAD + settings) .. (kind == 'i' and blob or ''), 'PXAT', till)
-    redis.pcall('PUBLISH', KEYS[1], '')
-    return { 'applied' }
+    redis.call('PEXPIRE', KEYS[2], ARGV[3])
   end
+  -- All but the state and the lease stays.
+  redis.call('SET', KEYS[1], '\1C' .. raw:sub(3, -9) .. struct.pack('>I8', now) .. ARGV[2], 'PX', ARGV[3])
+  redis.pcall('PUBLISH', KEYS[1], '')
+  return 1
 end

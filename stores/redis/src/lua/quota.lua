@@ -3,7 +3,7 @@
 
 local function owner(r)
   local members = KEYS[1]:sub(1, -67) .. 'p:'
-  if r.has_principal == 'p' then members = members .. r.principal end
+  if r.principal then members = members .. r.principal end
   return { members = members, bytes = members .. ':b', bodies = members .. ':u' }
 end
 
@@ -63,6 +63,6 @@ local function over_quota(r, records, most_bytes)
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', of.members, '-inf', till)) do forget(of, member) end
   -- A body whose life is over does not count, whether or not a sweep came by.
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', of.bodies, '-inf', till)) do forget_body(of, member) end
-  if records ~= '' and redis.call('ZCARD', of.members) >= tonumber(records) then return true end
-  return most_bytes ~= '' and tonumber(redis.call('HGET', of.bytes, 'total') or 0) >= tonumber(most_bytes)
+  if records and redis.call('ZCARD', of.members) >= records then return true end
+  return most_bytes ~= nil and tonumber(redis.call('HGET', of.bytes, 'total') or 0) >= most_bytes
 end

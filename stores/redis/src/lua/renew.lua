@@ -8,4 +8,4 @@ end
 -- Never shortens: a renewal that was delayed must not end a lease that a later one extended.
 r.lease = math.max(r.lease, now + tonumber(ARGV[3]))
 save(r)
-return { 'applied' }
+return 1

@@ -1,75 +1,56 @@
--- The ends of a run.
-
--- The end of a settings-and-progress tail that keeps the settings only.
-local function drop_tail(r)
-  r.rest = r.rest:sub(1, r.settings)
-  r.progress = 0
-end
+-- The ends of a run. KEYS[2] is what is beside the record: its request, and then its answer.
 
 local function drop_request(r)
-  if r.has_request == 'r' then redis.call('UNLINK', KEYS[3]) end
+  if r.has_request == 'r' then redis.call('UNLINK', KEYS[2]) end
   r.has_request = '-'
 end
 
 -- Whether the answer that this step brought is there: it was written beside the record just before.
 local function staged(answer)
-  return answer.kind ~= 'k' or redis.call('EXISTS', KEYS[4]) == 1
+  return answer.kind ~= 'k' or redis.call('EXISTS', KEYS[3]) == 1
 end
 
 local function unstage(answer)
-  if answer.kind == 'k' then redis.call('UNLINK', KEYS[4]) end
+  if answer.kind == 'k' then redis.call('UNLINK', KEYS[3]) end
 end
 
 -- The one transition into completed.
 local function write_completion(r, answer)
-  r.state, r.lease, r.changed = 'C', 0, now
+  drop_request(r)
+  r.state, r.lease, r.changed, r.progress = 'C', 0, now, nil
   r.expires = now + answer.life
-  r.body_until = answer.body_life and now + answer.body_life or 0
-  r.status, r.body_bytes, r.answer, r.seal = answer.status, answer.body_bytes, answer.kind, answer.seal
-  drop_tail(r)
-  if answer.kind == 'i' then
-    r.rest = r.rest .. answer.blob
-  else
-    redis.call('RENAME', KEYS[4], KEYS[2])
+  r.body_until = answer.body_life > 0 and now + answer.body_life - 1 or 0
+  r.status, r.body_bytes, r.answer, r.blob = answer.status, answer.body_bytes, answer.kind, answer.blob
+  if answer.kind == 'k' then
+    redis.call('RENAME', KEYS[3], KEYS[2])
     redis.call('PEXPIREAT', KEYS[2], keep_until(r))
   end
-  drop_request(r)
   save(r)
   count(r)
   wake()
 end
 
 local function write_release(r, life, forgotten)
-  r.state, r.lease, r.changed, r.expires = 'R', 0, now, now + life
-  if forgotten then
-    r.bound = 'f'
-    drop_tail(r)
-  end
   drop_request(r)
+  r.state, r.lease, r.changed, r.expires = 'R', 0, now, now + life
+  if forgotten then r.bound, r.progress = 'f', nil end
   save(r)
   count(r)
 end
 
--- From ARGV[n] on: kind, status, body's bytes, blob or the seal of the one beside, body's life or nothing, record's
--- life.
+-- From ARGV[n]: what follows the instant of its completion in a completed record.
 local function answer_from(n)
-  local kind = ARGV[n]
-  return {
-    kind = kind,
-    status = tonumber(ARGV[n + 1]),
-    body_bytes = tonumber(ARGV[n + 2]),
-    blob = kind == 'i' and ARGV[n + 3] or nil,
-    seal = ARGV[n + 3]:sub(1, 8),
-    body_life = tonumber(ARGV[n + 4]),
-    life = tonumber(ARGV[n + 5]),
-  }
+  local answer = {}
+  answer.life, answer.body_life, answer.status, answer.body_bytes, answer.kind = struct.unpack('>I8I8I2I8c1', ARGV[n])
+  answer.blob = ARGV[n]:sub(28)
+  return answer
 end
 
 -- Removes a record but for its last fence.
 local function entomb(r)
-  local till = tonumber(keep_until(r))
+  local till = keep_until(r)
   if r.answer == 'k' then redis.call('UNLINK', KEYS[2]) end
   drop_request(r)
-  redis.call('SET', KEYS[1], struct.pack('>Bc1I8', 1, 'T', r.fence), 'PXAT', string.format('%.0f', till))
+  redis.call('SET', KEYS[1], struct.pack('>Bc1I8', 1, 'T', r.fence), 'PXAT', till)
   uncount(r)
 end

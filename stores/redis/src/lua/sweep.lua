@@ -1,4 +1,4 @@
--- One record. KEYS: record, answer, request.
+-- One record. KEYS: record, what is beside it.
 -- ARGV: offset; where a body is to be dropped, also the seal that its answer had and the answer without its body, or
 -- only the seal of one that does not decode.
 
@@ -23,13 +23,12 @@ if r.state == 'C' and r.body_until > 0 and r.body_until <= now then
   if not ARGV[2] then
     return { 'body', now, r.raw }
   end
-  if r.seal ~= ARGV[2] then return { 'nothing' } end
+  if r.blob:sub(1, 8) ~= ARGV[2] then return { 'nothing' } end
   -- What does not decode stays as it is until the record's life is over, and is not looked at again.
   r.body_until = 0
   if ARGV[3] then
     if r.answer == 'k' then redis.call('UNLINK', KEYS[2]) end
-    r.answer, r.body_bytes, r.seal = 'i', 0, ARGV[3]:sub(1, 8)
-    r.rest = r.rest:sub(1, r.settings) .. ARGV[3]
+    r.answer, r.body_bytes, r.blob = 'i', 0, ARGV[3]
   end
   save(r)
   count(r)

@@ -55,6 +55,43 @@ fn each_step_is_one_round_trip() {
     });
 }
 
+// What runs in a script is invisible from outside, and most of the server's time: a pair that leaves its short way still
+// does all that it should.
+#[test]
+fn a_fresh_pair_takes_six_commands_and_a_large_answer_three_more() {
+    private(async || {
+        let Some(server) = Server::start(&["--save", ""]) else { return };
+        let store = RedisStore::open(&server.url()).await.unwrap();
+        for (bytes, more) in [(300, &[][..]), (10_000, &["pexpire", "rename", "set"][..])] {
+            let stats = |section: &str| {
+                let mut info = redis::cmd("INFO");
+                info.arg(section).query::<String>(&mut server.connection()).unwrap()
+            };
+            redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut server.connection()).unwrap();
+            let lease = claimed(&store, bytes).await;
+            let body = vec![b'x'; usize::try_from(bytes).unwrap()];
+            let settled = store.complete(lease, &answer(body), &Retention::default()).await.unwrap();
+            assert_eq!(settled, Settled::Applied);
+            let mut ran = Vec::new();
+            for line in stats("commandstats").lines() {
+                let Some((name, rest)) =
+                    line.strip_prefix("cmdstat_").and_then(|line| line.split_once(":calls="))
+                else {
+                    continue;
+                };
+                if !["config|resetstat", "evalsha", "client|setinfo"].contains(&name) {
+                    let calls = rest.split(',').next().unwrap().parse().unwrap();
+                    ran.extend(std::iter::repeat_n(name.to_owned(), calls));
+                }
+            }
+            ran.sort();
+            let mut expected = [&["get", "publish", "set", "set", "time", "time"][..], more].concat();
+            expected.sort_unstable();
+            assert_eq!(ran, expected, "{bytes} bytes");
+        }
+    });
+}
+
 // Each waiter with a connection of its own takes all that the server has.
 #[test]
 fn waiting_holds_no_connection_and_costs_no_round_trip() {
