@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::Commands as _;
 use semel_core::identity::Secret;
-use semel_core::record::{ClaimId, Recovery, Retention, State};
+use semel_core::record::{ClaimId, Recovery, Retention, State, StoredRequest};
 use semel_core::store::{
     Begin, Begun, Delete, Deleted, Quota, ReleaseAs, ReleaseBy, Resolution, Resolved, Settled, Store as _,
     StoreErrorKind, Verdict,
@@ -128,6 +128,91 @@ fn only_what_is_settled_has_a_time_to_live_and_it_is_never_too_short() {
         assert!(ttl(&mut redis, key(&prefix, 6)) >= day, "the last fence is remembered");
         let answers: bool = redis.exists(key(&prefix, 6) + ":a").unwrap();
         assert!(!answers, "the answer is left behind");
+    });
+}
+
+// The short way of a completion takes the life that it is told for the one that the claim wrote: where they differ, the
+// fence has to be remembered for the longer one.
+#[test]
+fn a_completed_record_stays_for_the_longest_of_its_lives() {
+    test(async || {
+        let prefix = Prefix::new();
+        let store = open(&prefix).await;
+        let mut redis = raw();
+        let hours = Duration::from_hours;
+        for (n, (claim, completion)) in [(1, 1), (48, 48), (72, 1), (1, 72)].into_iter().enumerate() {
+            let n = u32::try_from(n).unwrap();
+            let lives = |record| Retention { record: hours(record), body: hours(1), ..Retention::default() };
+            let ask = Begin { retention: lives(claim), ..ask(n) };
+            let Begun::Acquired(acquired) = store.begin(&ask).await.unwrap() else { panic!("held") };
+            let lease = acquired.lease.as_ref();
+            let settled = store.complete(lease, &answer(vec![1; 2000]), &lives(completion)).await;
+            assert_eq!(settled.unwrap(), Settled::Applied);
+            let view = store.inspect(&ask.id).await.unwrap().unwrap();
+            assert_eq!(view.expires.unwrap().since(view.changed), hours(completion));
+            for kind in ["", ":a"] {
+                let ttl: i64 = redis.pttl(key(&prefix, n) + kind).unwrap();
+                let least = i64::try_from(hours(claim.max(completion).max(24)).as_millis()).unwrap();
+                assert!(ttl > least - 60_000, "{claim} h, then {completion} h: {ttl} ms");
+                assert!(ttl < least + 120_000, "{claim} h, then {completion} h: {ttl} ms");
+            }
+        }
+    });
+}
+
+// A record's own time never goes back, whatever the server's clock does.
+#[test]
+fn a_completion_is_not_before_its_claim() {
+    test(async || {
+        let clock = Manual::open().await;
+        let claim = claimed(&clock.store, 1).await;
+        let claimed = clock.store.inspect(&claim.id).await.unwrap().unwrap();
+        clock.ahead.fetch_sub(3_600_000, std::sync::atomic::Ordering::SeqCst);
+        let settled = clock.store.complete(claim, &answer("done"), &Retention::default()).await;
+        assert_eq!(settled.unwrap(), Settled::Applied);
+        let view = clock.store.inspect(&claim.id).await.unwrap().unwrap();
+        assert_eq!((view.created, view.changed), (claimed.created, claimed.created));
+        assert_eq!(view.expires.unwrap().since(view.changed), Retention::default().record);
+    });
+}
+
+// A run under takeover that another one overtakes leaves its request behind, unless the other one brings its own.
+#[test]
+fn a_stored_request_ends_with_its_run() {
+    test(async || {
+        let clock = Manual::open().await;
+        let store = &clock.store;
+        let mut redis = raw();
+        let request = || {
+            Some(StoredRequest {
+                method: http::Method::POST,
+                uri: "/orders".parse().unwrap(),
+                headers: http::HeaderMap::new(),
+                body: "one".into(),
+            })
+        };
+        let mut is_kept = |n| redis.exists::<_, bool>(key(&clock.prefix, n) + ":a").unwrap();
+        let short = Duration::from_secs(1);
+        let taken = |n, request| Begin { request, lease_for: short, recovery: Recovery::Takeover, ..ask(n) };
+        for (n, bytes) in [(1, 300), (2, 3000)] {
+            let Begun::Acquired(acquired) = store.begin(&taken(n, request())).await.unwrap() else {
+                panic!("held")
+            };
+            assert!(is_kept(n));
+            let done = answer(vec![1; bytes]);
+            let lease = acquired.lease.as_ref();
+            assert_eq!(store.complete(lease, &done, &Retention::default()).await.unwrap(), Settled::Applied);
+            assert_eq!(store.read(&id(n)).await.unwrap().unwrap().completion, done);
+        }
+        assert!(!is_kept(1), "the request of a completed record");
+        for again in [request(), None] {
+            let has_one = again.is_some();
+            assert!(matches!(store.begin(&taken(3, request())).await.unwrap(), Begun::Acquired(_)));
+            clock.advance(2 * short);
+            assert!(matches!(store.begin(&taken(3, again)).await.unwrap(), Begun::Acquired(_)));
+            assert_eq!(is_kept(3), has_one);
+            clock.advance(2 * short);
+        }
     });
 }
 
