@@ -335,15 +335,23 @@ impl Steps {
     }
 
     fn call(&self, step: Step, id: &RecordId) -> Call {
-        Call::new(step, vec![self.keys.record(id), self.keys.aside(id)]).arg(self.offset())
+        Call::new(step, self.keys_of(id)).arg(self.offset())
+    }
+
+    /// What is beside the record is named to a cluster alone: a single server has all keys, and each costs it time.
+    fn keys_of(&self, id: &RecordId) -> Vec<String> {
+        let mut keys = vec![self.keys.record(id)];
+        if self.servers.is_cluster() {
+            keys.push(self.keys.aside(id));
+        }
+        keys
     }
 
     fn keys_with(&self, id: &RecordId, answer: &Answer) -> Vec<String> {
-        let mut keys = vec![self.keys.record(id), self.keys.aside(id)];
-        if !answer.is_inline() {
-            keys.push(self.keys.staged(id, answer.nonce));
+        if answer.is_inline() {
+            return self.keys_of(id);
         }
-        keys
+        vec![self.keys.record(id), self.keys.aside(id), self.keys.staged(id, answer.nonce)]
     }
 
     /// What a test adds to the server's clock, as a rule nothing.

@@ -1,4 +1,4 @@
--- KEYS: record, what is beside it.
+-- KEYS: record, in a cluster also what is beside it.
 -- ARGV: the record as it would be new, up to its fence, and from there on; offset; whether replicas are waited for;
 -- where there is a request, an instant of minting, or a quota: 'q' for the latter, the request, minted, the quota of
 -- records and of bytes, each or nothing.
@@ -21,10 +21,10 @@ local function fresh(last, over)
   local fence = next_fence(last)
   redis.call('SET', KEYS[1], new(fence))
   if over then
-    if over.answer == 'k' then redis.call('UNLINK', KEYS[2]) end
+    if over.answer == 'k' then redis.call('UNLINK', aside) end
     uncount(over)
   end
-  if request then redis.call('SET', KEYS[2], request) end
+  if request then redis.call('SET', aside, request) end
   count(ask)
   return fence
 end
@@ -43,9 +43,9 @@ local function retake(r)
   r.changed, r.lease, r.expires = now, now + ask.lease, 0
   r.life, r.released_life = ask.life, ask.released_life
   if request then
-    redis.call('SET', KEYS[2], request)
+    redis.call('SET', aside, request)
   elseif r.has_request == 'r' then
-    redis.call('UNLINK', KEYS[2])
+    redis.call('UNLINK', aside)
   end
   r.has_request = ask.has_request
   save(r)
@@ -66,7 +66,7 @@ if r.fingerprint ~= ask.fingerprint or not same then
 end
 if r.state == 'C' then
   local blob = false
-  if r.answer == 'k' and r.body_bytes <= HANDED_OUT then blob = redis.call('GET', KEYS[2]) end
+  if r.answer == 'k' and r.body_bytes <= HANDED_OUT then blob = redis.call('GET', aside) end
   return { 'settled', now, r.raw, blob }
 end
 if lapsed(r) then

@@ -1,4 +1,4 @@
--- KEYS: record, what is beside it, the staged answer if there is one.
+-- KEYS: record, and where there is a staged answer, or in a cluster: what is beside it; the staged answer.
 -- ARGV: the first bytes that the record of the run has, up to its fence; the end of its completed record, as in
 -- answer_from; the least time-to-live; offset; whether replicas are waited for.
 

@@ -1,4 +1,4 @@
--- KEYS: record, what is beside it. ARGV: offset, 'settled' or 'any'.
+-- KEYS: record, in a cluster also what is beside it. ARGV: offset, 'settled' or 'any'.
 
 local r = find()
 if not r then return { 'absent' } end

@@ -1,5 +1,8 @@
 -- A record as one string, in the layout that row.rs describes.
 
+-- What is beside it. Only a cluster has to be told: it looks whether it has all keys before it runs the script.
+local aside = KEYS[2] or KEYS[1] .. ':a'
+
 local HEAD = 97
 local LAYOUT = '>Bc1c1c1c1c1I8I8c1c1c1I4c16I8I8c32I4'
 local DONE = '>I8I8I8I2I8c1'

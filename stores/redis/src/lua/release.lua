@@ -1,4 +1,4 @@
--- KEYS: record, what is beside it.
+-- KEYS: record, in a cluster also what is beside it.
 -- ARGV: offset, fence or nothing, claim or nothing, 'forgotten' or nothing, released life in ms.
 
 local r = find()

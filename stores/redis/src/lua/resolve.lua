@@ -1,4 +1,4 @@
--- KEYS: record, what is beside it, the staged answer if there is one.
+-- KEYS: record, and where there is a staged answer, or in a cluster: what is beside it; the staged answer.
 -- ARGV: offset, operation, expected fence or nothing, released life in ms, then nothing where it was not applied, else as
 -- in answer_from.
 

@@ -1,7 +1,7 @@
--- The ends of a run. KEYS[2] is what is beside the record: its request, and then its answer.
+-- The ends of a run. Beside the record is its request, and then its answer.
 
 local function drop_request(r)
-  if r.has_request == 'r' then redis.call('UNLINK', KEYS[2]) end
+  if r.has_request == 'r' then redis.call('UNLINK', aside) end
   r.has_request = '-'
 end
 
@@ -22,8 +22,8 @@ local function write_completion(r, answer)
   r.body_until = answer.body_life > 0 and now + answer.body_life - 1 or 0
   r.status, r.body_bytes, r.answer, r.blob = answer.status, answer.body_bytes, answer.kind, answer.blob
   if answer.kind == 'k' then
-    redis.call('RENAME', KEYS[3], KEYS[2])
-    redis.call('PEXPIREAT', KEYS[2], keep_until(r))
+    redis.call('RENAME', KEYS[3], aside)
+    redis.call('PEXPIREAT', aside, keep_until(r))
   end
   save(r)
   count(r)
@@ -49,7 +49,7 @@ end
 -- Removes a record but for its last fence.
 local function entomb(r)
   local till = keep_until(r)
-  if r.answer == 'k' then redis.call('UNLINK', KEYS[2]) end
+  if r.answer == 'k' then redis.call('UNLINK', aside) end
   drop_request(r)
   redis.call('SET', KEYS[1], struct.pack('>Bc1I8', 1, 'T', r.fence), 'PXAT', till)
   uncount(r)

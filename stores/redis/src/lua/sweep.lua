@@ -1,4 +1,4 @@
--- One record. KEYS: record, what is beside it.
+-- One record. KEYS: record, in a cluster also what is beside it.
 -- ARGV: offset; where a body is to be dropped, also the seal that its answer had and the answer without its body, or
 -- only the seal of one that does not decode.
 
@@ -27,7 +27,7 @@ if r.state == 'C' and r.body_until > 0 and r.body_until <= now then
   -- What does not decode stays as it is until the record's life is over, and is not looked at again.
   r.body_until = 0
   if ARGV[3] then
-    if r.answer == 'k' then redis.call('UNLINK', KEYS[2]) end
+    if r.answer == 'k' then redis.call('UNLINK', aside) end
     r.answer, r.body_bytes, r.blob = 'i', 0, ARGV[3]
   end
   save(r)
