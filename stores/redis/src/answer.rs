@@ -58,8 +58,12 @@ impl Answer {
     /// The command that writes it beside the record, where nobody reads it yet and where it does not stay.
     pub(crate) fn stage(&self, keys: &Keys, id: &RecordId) -> Option<Cmd> {
         (!self.is_inline()).then(|| {
-            let mut cmd = redis::cmd("SET");
-            cmd.arg(keys.staged(id, self.nonce)).arg(&self.blob[..]).arg("PX").arg(row::millis(STAGED_FOR));
+            let mut cmd = Cmd::with_capacity(5, self.blob.len() + 256);
+            cmd.arg("SET")
+                .arg(keys.staged(id, self.nonce))
+                .arg(&self.blob[..])
+                .arg("PX")
+                .arg(row::millis(STAGED_FOR));
             cmd
         })
     }

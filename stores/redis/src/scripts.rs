@@ -87,7 +87,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(step: Step, keys: Vec<String>) -> Self {
-        Self { step, keys, args: Vec::with_capacity(10) }
+        Self { step, keys, args: Vec::with_capacity(5) }
     }
 
     /// The record's: all keys of a call are in its slot.
@@ -122,15 +122,17 @@ impl Call {
 
     /// Empty arguments at the end are left out: a server's time goes into each.
     fn with(&self, command: &str, name: impl Fn(&Script) -> &str) -> Cmd {
-        let mut cmd = redis::cmd(command);
         let script = SCRIPTS.iter().find(|(step, _)| *step == self.step);
-        cmd.arg(script.map_or("", |(_, script)| name(script)));
-        cmd.arg(self.keys.len());
+        let name = script.map_or("", |(_, script)| name(script));
+        let given = self.args.iter().rposition(|arg| !arg.is_empty()).map_or(0, |last| last + 1);
+        let args = &self.args[..given];
+        let bytes = self.keys.iter().map(String::len).chain(args.iter().map(Vec::len)).sum::<usize>();
+        let mut cmd = Cmd::with_capacity(3 + self.keys.len() + given, command.len() + name.len() + 2 + bytes);
+        cmd.arg(command).arg(name).arg(self.keys.len());
         for key in &self.keys {
             cmd.arg(key);
         }
-        let given = self.args.iter().rposition(|arg| !arg.is_empty()).map_or(0, |last| last + 1);
-        for arg in &self.args[..given] {
+        for arg in args {
             cmd.arg(&arg[..]);
         }
         cmd
