@@ -11,28 +11,48 @@
 //!   [`tower`](mod@tower). With the
 //!   feature `hyper-util`, what hyper-util's client never sent is told apart.
 //!
+//! ```no_run
+//! # #[cfg(feature = "reqwest")]
+//! # async fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! use semel_client::reqwest::{client, outcome};
+//! use semel_client::{Outcome, Retries};
+//!
+//! let client = client(reqwest::Client::builder(), Retries::default())?;
+//! match outcome(client.post("https://shop.example/orders").body("{}").send().await) {
+//!     Outcome::Done(answer) | Outcome::Replayed(answer) => println!("{}", answer.text().await?),
+//!     Outcome::Unknown(unknown) => println!("ask later, with the key {:?}", unknown.key),
+//!     no => println!("nothing took effect: {no:?}"),
+//! }
+//! # Ok(()) }
+//! ```
+//!
 //! # What is tried again
 //!
-//! | a try ends with | with a key | idempotent method | POST or PATCH without a key |
-//! |---|---|---|---|
-//! | no connection: never sent | again | again | again |
-//! | a broken connection, a cut answer, a time-out | again | again | **unknown** |
-//! | below 400 | done or replayed | the same | the same |
-//! | 400, 422 | rejected, whatever else the answer says | the same | the same |
-//! | 409 that says "in flight" (`retry: same-key`, `idempotency_key_in_use`, or `Retry-After`) | again | as 4xx | as 4xx |
-//! | 425, 429, 503 | again | again | rejected |
-//! | 408, 500, 502, 504 | again | again | **unknown** |
-//! | other 4xx and 5xx | rejected | the same | the same |
-//! | `retry: same-key`, `Stripe-Should-Retry: true` | again | again | as its status |
-//! | `retry: stop` or `new-key`, `Stripe-Should-Retry: false` | no further try | the same | the same |
-//! | `retry: reconcile` | **unknown** | the same | the same |
+//! A page of the book has [the table](https://semel-rs.github.io/semel/client.html#what-is-tried-again), by answer and by
+//! failure, with a key and without.
 //!
 //! A problem's member `retry` is believed before `Stripe-Should-Retry`, and both before the status. After a try that
 //! may have run, an answer about credentials or load (401, 403, 429, 503 …) does not settle the operation: if nothing
 //! follows, it is unknown. `Retry-After` is waited for, in both its forms; if that is beyond the deadline, the call
 //! ends at once.
 //!
-//! No call is tried beyond its deadline, its tries, or the [`Budget`] that it shares with all others.
+//! # Limits
+//!
+//! No call is tried beyond its deadline, its tries, or the [`Budget`] that it shares with all others. Bodies are held in
+//! memory, up to a limit, and so are answers to requests with a key: see [`Retries`].
+//!
+//! # Errors
+//!
+//! An [`Outcome`] says what is known: that is more than whether there was an error.
+//!
+//! # Features
+//!
+//! | | |
+//! |---|---|
+//! | `reqwest` | the middleware for reqwest |
+//! | `tower` | the layer over any client that is a tower service |
+//! | `hyper-util` | tells apart what hyper-util's client never sent |
+//! | `shell` | what both shells need; none to turn on by itself |
 
 mod advice;
 mod budget;

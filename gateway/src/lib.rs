@@ -28,6 +28,15 @@
 //! goes on: `Content-Length` with `Transfer-Encoding`, either of them twice or malformed, a transfer coding other
 //! than `chunked`, bare CR or LF, NUL, folded lines, a space before a colon, more or fewer than one `Host`, bytes
 //! behind a request for an upgrade. A malformed chunk is found when it arrives; what was sent on by then is cut off.
+//!
+//! # Limits
+//!
+//! [`Limits`] and [`Timeouts`]: every count, size and duration, with its default.
+//!
+//! # Errors
+//!
+//! [`ConfigError`] and [`GatewayError`] at the start, each with the setting and what to do. A request is never failed by an
+//! error: it gets an answer, of which [`UpstreamError`] decides what it says.
 
 mod admin;
 mod answer;

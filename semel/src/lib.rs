@@ -30,6 +30,14 @@
 //! 503 and 429. Applications that answer 500 after they took effect choose [`Keep::careful`](policy::Keep::careful) or
 //! say so with the response header `Idempotency-Outcome`.
 //!
+//! # In this order
+//!
+//! A host ([axum](#axum), [any tower service](#tower), [actix](#actix), or the [gateway](#gateway) before an application in any
+//! language), a store ([memory](#memory), [sqlite](#sqlite), [postgres](#postgres), [mysql](#mysql), [redis](#redis), with
+//! [layers](#layers) over it), and rules where the defaults do not fit ([where things are](#where-things-are)). [Tests](#test) need no
+//! server and no waiting. What is the same in every language (which answers are kept, what clients are told, how to operate it) is
+//! told in [the book](https://semel-rs.github.io/semel/).
+//!
 //! # axum
 //!
 //! The feature `axum` adds axum's body and the extractor `Run`, which tells a handler its key, its attempt and its fence.
@@ -58,6 +66,37 @@
 //! assert_eq!(retry.status(), first.status());
 //! # Ok(()) }
 //! # #[cfg(not(all(feature = "axum", feature = "memory")))]
+//! # fn main() {}
+//! ```
+//!
+//! # tower
+//!
+//! Any tower service takes the layer, without a feature. On bare hyper, wrap the body first:
+//! `request.map(semel::Body::passed)`.
+//!
+//! ```
+//! # #[cfg(feature = "memory")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use semel::{Idempotency, IdempotencyLayer, Idempotent, MemoryStore};
+//! use tower::{ServiceBuilder, ServiceExt as _, service_fn};
+//!
+//! type Bytes = Full<bytes::Bytes>;
+//!
+//! let idempotency = Idempotency::builder(MemoryStore::new()).require_key().build()?;
+//! let service = ServiceBuilder::new().layer(IdempotencyLayer::new(idempotency)).service(service_fn(
+//!     async |request: Request<Bytes>| {
+//!         let run = request.extensions().get::<Idempotent>().ok_or("not guarded")?;
+//!         Ok::<_, &str>(Response::new(Bytes::from(format!("made by attempt {}", run.attempt))))
+//!     },
+//! ));
+//! let order = || Request::post("/orders").header("Idempotency-Key", "\"order-1\"").body(Bytes::default());
+//! assert_eq!(service.clone().oneshot(order()?).await?.status(), 200);
+//! assert_eq!(service.oneshot(order()?).await?.headers()["idempotency-replayed"], "true");
+//! # Ok(()) }
+//! # #[cfg(not(feature = "memory"))]
 //! # fn main() {}
 //! ```
 //!
@@ -153,9 +192,24 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # mysql
+//!
+//! The feature `mysql` keeps records in tables of their own in MariaDB (MySQL 8 is untested), for any number of machines; with
+//! `tls` also over TLS. Handlers write through `Tx<MySql>` as they do with PostgreSQL.
+//!
+//! ```no_run
+//! # #[cfg(feature = "mysql")]
+//! # async fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! use semel::{Idempotency, MySqlStore};
+//!
+//! let store = MySqlStore::open("mysql://semel@db.example/app").await?;
+//! let idempotency = Idempotency::builder(store).namespace("orders").build()?;
+//! # Ok(()) }
+//! ```
+//!
 //! # redis
 //!
-//! The feature `redis` keeps them in Redis or Valkey: a single server, behind Sentinels, or a cluster; with `tls` also
+//! The feature `redis` keeps records in Redis or Valkey: a single server, behind Sentinels, or a cluster; with `tls` also
 //! over TLS. What a server forgets runs a second time: [`RedisStore::warnings`] says what its settings mean.
 //!
 //! ```no_run
@@ -168,6 +222,19 @@
 //!     eprintln!("{warning}");
 //! }
 //! let idempotency = Idempotency::builder(store).namespace("orders").build()?;
+//! # Ok(()) }
+//! ```
+//!
+//! # tls
+//!
+//! The feature `tls` lets the stores on servers that are chosen use TLS, by rustls with aws-lc; how much of it is in each store's
+//! URL.
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "tls", feature = "postgres"))]
+//! # async fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! let url = "postgres://semel@db.example/app?sslmode=verify-full&sslrootcert=/etc/ssl/db.pem";
+//! let store = semel::PostgresStore::open(url).await?;
 //! # Ok(()) }
 //! ```
 //!
@@ -249,12 +316,53 @@
 //! # fn main() {}
 //! ```
 //!
+//! # blake3
+//!
+//! The feature `blake3` adds BLAKE3 to the hashes of bodies. A record is compared by the hash it was made with, so either
+//! may follow the other.
+//!
+//! ```
+//! # #[cfg(all(feature = "blake3", feature = "memory"))]
+//! # fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! use semel::fingerprint::{FingerprintSettings, Hash};
+//! use semel::{Idempotency, MemoryStore};
+//!
+//! let settings = FingerprintSettings { hash: Hash::Blake3, ..Default::default() };
+//! let idempotency = Idempotency::builder(MemoryStore::new()).fingerprint(settings).build()?;
+//! # Ok(()) }
+//! ```
+//!
+//! # jsonpath
+//!
+//! The feature `jsonpath` takes JSONPath (RFC 9535) beside JSON Pointer, for members that may differ between two tries.
+//!
+//! ```
+//! # #[cfg(all(feature = "jsonpath", feature = "memory"))]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use semel::fingerprint::FingerprintSettings;
+//! use semel::{Idempotency, MemoryStore};
+//!
+//! let settings = FingerprintSettings { exclude: vec!["/meta/sent".parse()?, "$..trace_id".parse()?], ..Default::default() };
+//! let idempotency = Idempotency::builder(MemoryStore::new()).fingerprint(settings).build()?;
+//! # Ok(()) }
+//! # #[cfg(not(all(feature = "jsonpath", feature = "memory")))]
+//! # fn main() {}
+//! ```
+//!
+//! # Errors
+//!
+//! [`BuildError`], when a handle is built: two settings contradict each other, or the store cannot do what they ask for.
+//! [`StoreError`](store::StoreError), when a store is opened, and from [`Idempotency::inspect`] and [`Idempotency::resolve`].
+//! [`StepsError`] in handlers with steps. A request is never failed by an error: it is answered with what is known, as a
+//! [`problem`].
+//!
 //! # Where things are
 //!
 //! [`Idempotency`] is what one builds; its builder carries every rule of [`policy`]. [`Scope`](scope::Scope) says who a
 //! key belongs to, [`FingerprintSettings`](fingerprint::FingerprintSettings) when two requests are the same,
-//! [`Keep`](policy::Keep) which answers are kept, and [`problem`] what clients are told. Where to put the layer among
-//! others is said [at the layer's crate](semel_tower#where-to-put-it).
+//! [`Keep`](policy::Keep) which answers are kept, and [`problem`] what clients are told. [`Steps`] are for effects outside the
+//! database, [`Tx`] is for those inside. Where to put the layer among others is said
+//! [at the layer's crate](semel_tower#where-to-put-it). Each of the crates behind a feature has a front page with its limits.
 
 pub use semel_core::{
     engine, fingerprint, identity, key, observe, policy, problem, record, scope, steps, store,

@@ -26,6 +26,12 @@
 //! What a request carries for scopes, policies and opt-outs lies in extensions of two kinds here: actix-web's own, and
 //! those of the `http` crate that Semel reads. [`IdempotencyMiddleware::carry`] copies from the one to the other.
 //!
+//! # Errors
+//!
+//! An error of the handler, or of a middleware inside, is rendered as actix-web would, and that answer is judged. A panic ends
+//! the connection, as it does without Semel, and leaves the outcome to the route's recovery rule. The middleware adds no
+//! error of its own: what it refuses is a response.
+//!
 //! # What actix-web cannot give
 //!
 //! * A run goes on without its client in a task of its worker's own thread, for as long as that thread lives. A worker

@@ -31,8 +31,24 @@
 //! the order is wrong, symptom by symptom, is on a page of the book:
 //! [layer order](https://semel-rs.github.io/semel/layer-order.html).
 //!
+//! # Limits
+//!
+//! The inner service is `Clone`, and its future, error and bodies `Send + 'static`, since a run outlives its client. Its
+//! request body is one that can be made from memory ([`Rebuild`]). Bodies of guarded requests are read whole, up to the
+//! route's limit; what else is bounded is said at the [`Builder`].
+//!
+//! # Errors
+//!
 //! Whether a panic, an error of the inner service or a client that hangs up: the run is settled by the route's
-//! recovery rule, and the panic or error reaches whoever waits for the answer.
+//! recovery rule, and the panic or error reaches whoever waits for the answer. The layer adds no error of its own: what it
+//! refuses is a response.
+//!
+//! # Features
+//!
+//! | | |
+//! |---|---|
+//! | `axum` | axum's body, the targets of its nested routers, and the extractors [`Run`], [`Steps`], [`Tx`] and [`LaterTx`] |
+//! | `test` | `Idempotency::test`: a memory store, and a clock that is moved by hand |
 
 #[cfg(feature = "axum")]
 mod extract;

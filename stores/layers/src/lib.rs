@@ -43,6 +43,12 @@
 //! * `max_body` of a store is neither shrunk nor stretched: a sealed body is exactly as long as the plain one,
 //!   and a compressed one is shorter. A store that counts everything beside the body as well meets
 //!   [`Seal::OVERHEAD`], and the 13 bytes of a compressed body's note.
+//!
+//! # Features
+//!
+//! | | |
+//! |---|---|
+//! | `tokio` (a default) | [`TokioTimer`], the timer that is used where no other is brought |
 
 mod compressed;
 mod forward;

@@ -27,6 +27,10 @@
 //! They come from one counter, which starts at the clock's milliseconds times 1024. So a process that starts
 //! later hands out higher fences than an earlier one did, as long as the wall clock did not go back and the
 //! earlier one claimed less than a thousand times per millisecond of its life.
+//!
+//! # Errors
+//!
+//! Only [`StoreErrorKind::Full`](semel_core::store::StoreErrorKind::Full), of a claim for which there is no room.
 
 mod budget;
 mod builder;

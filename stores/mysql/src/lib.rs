@@ -70,6 +70,17 @@
 //! * A deleted record is emptied at once, and its row removed by a sweep a minute later.
 //! * `caching_sha2_password`, MySQL's way to sign in, needs TLS (`tls`) or a socket. Without the feature `tls`,
 //!   `ssl-mode=REQUIRED` is refused.
+//!
+//! # Errors
+//!
+//! [`StoreError`]: its kind says whether a step may have taken effect, and its text names the
+//! setting and the fix, and never the password. What cannot be used as it is, is told when it is opened.
+//!
+//! # Features
+//!
+//! | | |
+//! |---|---|
+//! | `tls` | TLS to the server, by rustls with aws-lc |
 
 mod connect;
 mod desk;

@@ -85,6 +85,17 @@
 //!   its wait.
 //! * Behind a pooler there are no batches.
 //! * A deleted record is emptied at once, and its row removed by a sweep a minute later.
+//!
+//! # Errors
+//!
+//! [`StoreError`]: its kind says whether a step may have taken effect, and its text names the
+//! setting and the fix, and never the password. What cannot be used as it is, is told when it is opened.
+//!
+//! # Features
+//!
+//! | | |
+//! |---|---|
+//! | `tls` | TLS to the server, by rustls with aws-lc |
 
 mod batch;
 mod connect;

@@ -133,6 +133,17 @@
 //! Sentinels; `SCRIPT LOAD` and `CONFIG GET` are used where they are allowed. Keys and channels
 //! begin with the [prefix](Builder::prefix). Those of the first list that steps use are tried when the store is opened.
 //!
+//! # Errors
+//!
+//! [`StoreError`]: its kind says whether a step may have taken effect, and its text names the
+//! setting and the fix, and never the password. What cannot be used as it is, is told when it is opened.
+//!
+//! # Features
+//!
+//! | | |
+//! |---|---|
+//! | `tls` | `rediss://` and its kin, by rustls with aws-lc |
+//!
 //! [`Full`]: semel_core::store::StoreErrorKind::Full
 
 mod address;

@@ -44,6 +44,11 @@
 //! unless one is [configured](Builder::secret). Beside it are `-wal` and `-shm`, which belong to it: copy all three,
 //! or none while it is open. While the file is removed or replaced under it, a store answers
 //! [`Unavailable`](semel_core::store::StoreErrorKind::Unavailable) and nothing else. Room of removed records is used again; the file does not shrink by itself.
+//!
+//! # Errors
+//!
+//! [`StoreError`]: its kind says whether a step may have taken effect, and its text names the file
+//! and the fix. A damaged record is [`Undecodable`](semel_core::store::StoreErrorKind::Undecodable), never an absent one.
 
 mod checkpoint;
 mod clock;

@@ -96,6 +96,27 @@ pub(crate) fn workspace_lints(tree: &Tree, findings: &mut Vec<Finding>) {
     }
 }
 
+/// A feature that no front page names is found by nobody. The facade has a section for each.
+pub(crate) fn features_are_told(tree: &Tree, findings: &mut Vec<Finding>) {
+    for (path, text) in manifests(tree).filter(|(_, text)| !text.contains("publish = false")) {
+        let page = format!("{}src/lib.rs", path.trim_end_matches("Cargo.toml"));
+        // A program says what it can by `--help`.
+        let Some(source) = tree.get(&page) else { continue };
+        let front: Vec<&str> = source.lines().map_while(|line| line.strip_prefix("//!")).collect();
+        let is_facade = package(text) == Some("semel");
+        let section = text.lines().skip_while(|line| *line != "[features]").skip(1);
+        for feature in section.take_while(|line| !line.starts_with('[')) {
+            let Some((name, _)) = feature.split_once(" = ").filter(|(name, _)| *name != "default") else {
+                continue;
+            };
+            let told = if is_facade { format!(" # {name}") } else { format!("`{name}`") };
+            if !front.iter().any(|line| if is_facade { **line == told } else { line.contains(&told) }) {
+                add(findings, &page, 1, format!("says nothing of the feature {name}"));
+            }
+        }
+    }
+}
+
 struct Dependency<'a> {
     line: usize,
     name: &'a str,
@@ -206,5 +227,23 @@ mod tests {
         assert_eq!(found(workspace_lints, &[("a/Cargo.toml", "[package]")]).len(), 1);
         assert_eq!(found(workspace_lints, &[("a/Cargo.toml", "[lints]\nworkspace = false")]).len(), 1);
         assert!(found(workspace_lints, &[("a/Cargo.toml", "[lints]\nworkspace = true")]).is_empty());
+    }
+
+    #[test]
+    fn a_feature_that_no_front_page_names_is_found() {
+        let features = "\n[features]\n# Said.\ndefault = []\ntls = []\n\n[dependencies]\na = \"1\"\n";
+        let facade = format!("[package]\nname = \"semel\"{features}");
+        let store = format!("[package]\nname = \"semel-store-x\"{features}");
+        let found_in = |facade_page: &str, store_page: &str| {
+            let files = [
+                ("semel/Cargo.toml", facade.as_str()),
+                ("semel/src/lib.rs", facade_page),
+                ("stores/x/Cargo.toml", store.as_str()),
+                ("stores/x/src/lib.rs", store_page),
+            ];
+            found(features_are_told, &files)
+        };
+        assert!(found_in("//! a\n//! # tls\n", "//! with `tls`\n").is_empty());
+        assert_eq!(found_in("//! `tls`\n", "//! x\npub use y; // `tls`\n").len(), 2);
     }
 }

@@ -24,6 +24,7 @@ const RULES: &[(&str, Rule)] = &[
     ("dependencies point down", manifest::dependencies_point_down),
     ("versions stand in the root", manifest::versions_stand_in_the_root),
     ("workspace lints", manifest::workspace_lints),
+    ("features are told", manifest::features_are_told),
     ("no file is long", text::no_file_is_long),
     ("no paths of one machine", text::no_machine_paths),
     ("a page for each problem", text::a_page_for_each_problem),

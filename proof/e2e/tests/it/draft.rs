@@ -135,7 +135,7 @@ async fn n04_a_refused_reuse_does_not_spoil_the_record(on: Kind) {
 /// Also N15, N16, N29 and N33: what is published says what the defaults are, and each code has its page.
 async fn n05_the_policy_is_published_and_true(on: Kind) {
     let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
-    let policy = std::fs::read_to_string(docs.join("draft-07.md")).unwrap();
+    let policy = std::fs::read_to_string(docs.join("policy.md")).unwrap();
     let lives = Retention::default();
     for said in [
         format!("{} hours", lives.body.as_secs() / 3600),
@@ -143,7 +143,7 @@ async fn n05_the_policy_is_published_and_true(on: Kind) {
         format!("{} minutes", lives.released.as_secs() / 60),
         format!("1 to {} characters", semel_core::key::Key::MAX_LEN),
     ] {
-        assert!(policy.contains(&said), "docs/draft-07.md does not say {said:?}");
+        assert!(policy.contains(&said), "docs/policy.md does not say {said:?}");
     }
     let host = on.start().await;
     let refused = host.send(&Try::order(B1)).await;
