@@ -1,11 +1,12 @@
 use std::net::SocketAddr;
 
+use http_body_util::BodyExt as _;
 use poem::http::StatusCode;
 use poem::listener::{Acceptor as _, Listener as _, TcpListener};
 use poem::web::{Data, Path, RemoteAddr};
-use poem::{EndpointExt as _, IntoEndpoint, Route, Server, handler, post as post_to};
+use poem::{EndpointExt as _, IntoEndpoint, Response, Route, Server, handler, post as post_to};
 use semel::store::Store;
-use semel::{Idempotency, MemoryStore, SqliteStore};
+use semel::{Idempotency, MemoryStore, SqliteStore, Whole};
 use semel_testkit::client::{Ask, post};
 
 use crate::guard::Guard;
@@ -71,6 +72,26 @@ async fn an_error_of_a_handler_is_an_answer_and_is_replayed() {
         assert_eq!((answer.status(), answer.text().as_str()), (409, "sold out"));
         assert_eq!(answer.one("idempotency-replayed"), expected);
     }
+}
+
+/// The trailer section of an answer is kept, and is a replay's.
+#[tokio::test]
+async fn trailers_of_an_answer_are_sent_and_replayed() {
+    let guard = Guard(requiring(MemoryStore::new()));
+    let base = start(Route::new().at("/orders", post_to(trailing).with(guard))).await;
+    for expected in [None, Some("true")] {
+        let answer = post("/orders", "order-1", "").field("TE", "trailers").send(base).await.unwrap();
+        assert_eq!((answer.text().as_str(), answer.one("idempotency-replayed")), ("made", expected));
+        assert_eq!(answer.trailers, [("x-sum".to_owned(), "1".to_owned())]);
+    }
+}
+
+#[handler]
+fn trailing() -> Response {
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-sum", http::HeaderValue::from_static("1"));
+    let body = Whole::new("made".into()).with_trailers(Some(trailers)).map_err(|never| match never {});
+    Response::builder().header("trailer", "x-sum").body(body.boxed())
 }
 
 fn requiring(store: impl Store) -> Idempotency {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http_body_util::BodyExt as _;
 use salvo::catcher::write_error_default;
-use salvo::http::StatusCode;
 use salvo::http::body::{Body as _, ReqBody, ResBody};
+use salvo::http::{StatusCode, StatusError};
 use salvo::{Depot, FlowCtrl, Handler, Request, Response, async_trait};
 use semel::{Body, Idempotency, IdempotencyLayer};
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -27,7 +27,19 @@ impl Handler for Guard {
         response: &mut Response,
         flow: &mut FlowCtrl,
     ) {
-        let mut guarded = http::Request::new(Body::passed(request.take_body()));
+        let body = if request.body().is_none() {
+            // A hoop outside has read it, and left it to be read again.
+            ReqBody::from(request.payload().await.cloned().unwrap_or_default())
+        } else {
+            request.take_body()
+        };
+        if body.is_end_stream() && request.headers().get("content-length").is_some_and(|length| length != "0")
+        {
+            // Without its body another request would look the same, and get its answer.
+            response.render(StatusError::internal_server_error().brief("the body was read before the guard"));
+            return flow.skip_rest();
+        }
+        let mut guarded = http::Request::new(Body::passed(body));
         *guarded.method_mut() = request.method().clone();
         *guarded.uri_mut() = request.uri().clone();
         *guarded.version_mut() = request.version();

@@ -1,13 +1,17 @@
 use std::net::SocketAddr;
 
+use http_body_util::BodyExt as _;
 use salvo::conn::{Listener as _, TcpListener};
 use salvo::http::StatusError;
+use salvo::http::body::ResBody;
 use salvo::{Depot, FlowCtrl, Request, Response, Router, Server, handler};
 use semel::store::Store;
-use semel::{Idempotency, MemoryStore, SqliteStore};
+use semel::{Idempotency, MemoryStore, SqliteStore, Whole};
 use semel_testkit::client::{Ask, Client, get, post};
 
 use crate::guard::Guard;
+
+mod adapter;
 
 // The README's code: a retry gets the first answer, marked, also after the application was started anew.
 #[tokio::test]
@@ -74,6 +78,58 @@ async fn the_page_of_an_error_is_a_part_of_the_answer_and_is_replayed() {
     let again = post("/orders", "order-1", "").send(base).await.unwrap();
     assert_eq!((again.status(), again.one("idempotency-replayed")), (409, Some("true")));
     assert_eq!((again.text(), again.one("content-type")), (first.text(), first.one("content-type")));
+}
+
+#[handler]
+async fn reads(request: &mut Request) {
+    request.payload().await.unwrap();
+}
+
+#[handler]
+async fn parses(request: &mut Request) {
+    request.form_data().await.unwrap();
+}
+
+#[handler]
+async fn echo(request: &mut Request) -> String {
+    String::from_utf8(request.payload().await.unwrap().to_vec()).unwrap()
+}
+
+/// Taken for empty, the bodies of two requests would be the same, and the second would get the answer of the first.
+#[tokio::test]
+async fn a_body_that_a_hoop_outside_has_read_is_compared_or_refused() {
+    let guarded =
+        |hoop| Router::with_path("read").hoop(hoop).hoop(Guard(requiring(MemoryStore::new()))).post(echo);
+    let parsed =
+        Router::with_path("parsed").hoop(parses).hoop(Guard(requiring(MemoryStore::new()))).post(echo);
+    let base = start(Router::new().push(guarded(reads)).push(parsed)).await;
+    assert_eq!(post("/read", "order-1", "{\"item\":1}").send(base).await.unwrap().text(), "{\"item\":1}");
+    assert_eq!(post("/read", "order-1", "{\"item\":2}").send(base).await.unwrap().status(), 422);
+    let form = Ask::new("POST", "/parsed", "item=1").field("Idempotency-Key", "order-1");
+    let form = form.field("Content-Type", "application/x-www-form-urlencoded");
+    let refused = form.send(base).await.unwrap();
+    assert!(refused.status() == 500 && refused.text().contains("read before the guard"), "{refused:?}");
+}
+
+/// The trailer section of an answer is kept, and is a replay's.
+#[tokio::test]
+async fn trailers_of_an_answer_are_sent_and_replayed() {
+    let guard = Guard(requiring(MemoryStore::new()));
+    let base = start(Router::with_path("orders").hoop(guard).post(trailing)).await;
+    for expected in [None, Some("true")] {
+        let answer = post("/orders", "order-1", "").field("TE", "trailers").send(base).await.unwrap();
+        assert_eq!((answer.text().as_str(), answer.one("idempotency-replayed")), ("made", expected));
+        assert_eq!(answer.trailers, [("x-sum".to_owned(), "1".to_owned())]);
+    }
+}
+
+#[handler]
+async fn trailing(response: &mut Response) {
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-sum", http::HeaderValue::from_static("1"));
+    response.headers_mut().insert("trailer", http::HeaderValue::from_static("x-sum"));
+    let body = Whole::new("made".into()).with_trailers(Some(trailers));
+    response.body(ResBody::Boxed(Box::pin(body.map_err(Into::into))));
 }
 
 /// Salvo takes the body of such an answer away before hyper could count it.
