@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
-use crate::tidy::Tree;
+use crate::tidy::{self, Tree};
 use crate::{Exit, run};
 use pages::Pages;
 
@@ -20,15 +20,22 @@ const SOURCE: &str = "target/book-src";
 const SITE: &str = "target/book";
 
 pub(crate) fn run(root: &Path) -> Exit {
+    let tree = match Tree::read(root) {
+        Ok(tree) => tree,
+        Err(error) => {
+            eprintln!("docs: {error}");
+            return Exit::Failed;
+        }
+    };
+    if tidy::broken(&tree, tidy::OF_THE_BOOK) > 0 {
+        return Exit::Failed;
+    }
     if !run::answers(Command::new("mdbook").arg("--version")) && !run::step(run::cargo(root).args(INSTALL)) {
         eprintln!("docs: mdbook is missing, and could not be installed");
         return Exit::Failed;
     }
-    let staged = Tree::read(root).and_then(|tree| {
-        put_together(root, &tree).map_err(|error| format!("cannot write {SOURCE}: {error}"))
-    });
-    if let Err(error) = staged {
-        eprintln!("docs: {error}");
+    if let Err(error) = put_together(root, &tree) {
+        eprintln!("docs: cannot write {SOURCE}: {error}");
         return Exit::Failed;
     }
     if !run::step(Command::new("mdbook").current_dir(root).args(["build", SOURCE])) {
