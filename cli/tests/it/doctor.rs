@@ -1,6 +1,6 @@
 //! A doctor is believed: what is broken has its exit code and its fix, and what is well is not called ill.
 
-use crate::servers::{DURABLE, Postgres, Redis, free_port};
+use crate::servers::{DURABLE, OwnMariaDb, Postgres, Redis, at_mariadb, free_port};
 use crate::support::{Ended, Folder};
 
 const PASSWORD: &str = "hunter2";
@@ -99,6 +99,71 @@ async fn postgres_that_does_not_sync() {
     assert_eq!(Folder::new().run(&["migrate", &url]).await.code, 0);
     ill(&[&url], 1, "fsync is off", "set fsync = on").await;
     ill(&[&url], 1, "full_page_writes is off", "set full_page_writes = on").await;
+}
+
+#[tokio::test]
+async fn mariadb_well_and_ill() {
+    let durable = ["--log-bin=bin", "--binlog-format=ROW", "--sync-binlog=1", "--server-id=1"];
+    let Some(server) = OwnMariaDb::start(&durable).await.unwrap() else { return };
+    let (url, address) = (server.url(), server.address().to_string());
+    let sql = |sql: &str| at_mariadb(&address, "app", sql).unwrap();
+    ill(&[&url], 5, "version 0 of", "change what is named").await;
+    assert_eq!(Folder::new().run(&["migrate", &url]).await.code, 0);
+    healthy(&url).await;
+    let as_user = |user: &str, database: &str| format!("mysql://{user}:{PASSWORD}@{address}/{database}");
+    sql(&format!(
+        "CREATE USER asks_password IDENTIFIED BY 'another'; CREATE USER nobody IDENTIFIED BY '{PASSWORD}'; \
+         CREATE USER looks IDENTIFIED BY '{PASSWORD}'; GRANT SELECT ON app.* TO looks"
+    ));
+    ill(&[&as_user("asks_password", "app")], 5, "check name and password", "the URL, the user's rights")
+        .await;
+    ill(&[&as_user("nobody", "app")], 5, "may not use this database", "the user's rights").await;
+    ill(&[&as_user("looks", "app")], 5, "GRANT SELECT, INSERT", "the user's rights").await;
+    ill(&[&format!("mysql://root@{address}/nowhere")], 5, "no such database", "the URL").await;
+    ill(&[&url, "--schema", "elsewhere_"], 5, "run `semel migrate`", "the schema").await;
+
+    sql("DROP INDEX record_due ON semel_record; ALTER TABLE semel_record MODIFY COLUMN op TEXT; \
+         ALTER TABLE semel_mark ENGINE=MyISAM");
+    for mend in [
+        "CREATE INDEX record_due ON semel_record (due)",
+        "ALTER TABLE semel_record MODIFY COLUMN op BINARY(16)",
+        "ALTER TABLE semel_mark ENGINE=InnoDB",
+    ] {
+        ill(&[&url], 5, mend, "change what is named").await;
+        sql(mend);
+    }
+
+    let replica = OwnMariaDb::start(&["--server-id=2"]).await.unwrap().unwrap();
+    let follow = format!(
+        "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {}, MASTER_USER = 'root', \
+         MASTER_USE_GTID = slave_pos; START SLAVE",
+        server.address().port()
+    );
+    at_mariadb(&replica.address().to_string(), "app", &follow).unwrap();
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !sql("SHOW STATUS LIKE 'Slaves_connected'").trim().ends_with('1') {
+        assert!(std::time::Instant::now() < give_up, "the replica does not follow");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    ill(&[&url], 1, "1 replicas follow asynchronously", "rpl_semi_sync_master_enabled").await;
+    drop(replica);
+
+    sql("UPDATE semel_meta SET version = 99");
+    ill(&[&url], 5, "version 99", "update this program").await;
+    sql("DROP TABLE semel_meta");
+    ill(&[&url], 5, "restore it from a backup", "the schema").await;
+    let nobody = format!("mysql://semel:{PASSWORD}@127.0.0.1:{}/app", free_port());
+    ill(&[&nobody], 5, "cannot be reached", "start the server").await;
+}
+
+#[tokio::test]
+async fn mariadb_that_does_not_sync() {
+    let settings = ["--innodb-flush-log-at-trx-commit=2", "--log-bin=bin", "--sync-binlog=0"];
+    let Some(server) = OwnMariaDb::start(&settings).await.unwrap() else { return };
+    let url = server.url();
+    assert_eq!(Folder::new().run(&["migrate", &url]).await.code, 0);
+    ill(&[&url], 1, "innodb_flush_log_at_trx_commit is 2", "set innodb_flush_log_at_trx_commit = 1").await;
+    ill(&[&url], 1, "sync_binlog is 0", "set sync_binlog = 1").await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Schemas are made once, by whoever may, and what is printed is what is run.
 
-use crate::servers::{Postgres, free_port};
+use crate::servers::{OwnMariaDb, Postgres, at_mariadb, free_port};
 use crate::support::Folder;
 
 /// All that a schema has, in an order of its own.
@@ -63,6 +63,35 @@ async fn a_schema_is_made_once_and_printed_as_it_is_made() {
         assert!(refused.err.contains(says) && refused.err.lines().count() == 1, "{says}: {refused:?}");
         assert!(!refused.err.contains("hunter2") && refused.out.is_empty(), "{refused:?}");
     }
+}
+
+#[tokio::test]
+async fn tables_in_mariadb_are_made_once_and_printed_as_they_are_made() {
+    let Some(server) = OwnMariaDb::start(&[]).await.unwrap() else { return };
+    let (url, address, folder) = (server.url(), server.address().to_string(), Folder::new());
+    let made = folder.run(&["migrate", &url]).await;
+    assert!(made.code == 0 && made.out.contains("made its schema, version 2"), "{made:?}");
+    let again = folder.run(&["migrate", &url]).await;
+    assert!(again.code == 0 && again.out.contains("is up to date"), "{again:?}");
+
+    // Printed without a server, run by other means, and taken for what it is.
+    let nowhere = format!("mysql://semel:hunter2@127.0.0.1:{}/app", free_port());
+    let printed = folder.run(&["migrate", &nowhere, "--schema", "printed_", "--print"]).await;
+    assert!(printed.code == 0 && !printed.out.contains("hunter2"), "{printed:?}");
+    let sql = |sql: &str| at_mariadb(&address, "app", sql).unwrap();
+    sql(&printed.out);
+    for table in ["meta", "record", "fence", "slot", "mark"] {
+        let shape = |prefix: &str| sql(&format!("SHOW CREATE TABLE {prefix}{table}")).replace(prefix, "");
+        assert_eq!(shape("printed_"), shape("semel_"), "{table}");
+    }
+    let done = folder.run(&["migrate", &url, "--schema", "printed_"]).await;
+    assert!(done.out.contains("is up to date"), "{done:?}");
+    let doctor = folder.run(&["doctor", "--rounds", "1", &url, "--schema", "printed_"]).await;
+    assert!(doctor.code < 2 && doctor.out.contains("the tables printed_* have version 2"), "{doctor:?}");
+
+    sql("DROP TABLE printed_meta");
+    let refused = folder.run(&["migrate", &url, "--schema", "printed_"]).await;
+    assert!(refused.code == 5 && refused.err.contains("restore it from a backup"), "{refused:?}");
 }
 
 #[tokio::test]

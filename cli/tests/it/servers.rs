@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub(crate) use semel_testkit::mysql::Server as OwnMariaDb;
 pub(crate) use semel_testkit::postgres::Server as Postgres;
 
 /// A `redis-server` in a folder of its own. It ends with the test, however that ends.
@@ -88,16 +89,36 @@ impl MariaDb {
 
     fn run(&self, sql: &str) -> Result<(), String> {
         let address = self.server.rsplit(['@', '/']).next().unwrap_or_default();
-        let (host, port) = address.split_once(':').unwrap_or((address, "3306"));
-        let mut client = Command::new("mariadb");
-        client.args(["--no-defaults", "-h", host, "-P", port, "-u", "root", "-e", sql]);
-        let ended =
-            client.stdin(Stdio::null()).output().map_err(|error| format!("no program mariadb: {error}"))?;
-        if ended.status.success() {
-            return Ok(());
-        }
-        Err(format!("SEMEL_TEST_MYSQL: {}", String::from_utf8_lossy(&ended.stderr).trim()))
+        let said = at_mariadb(address, "", sql);
+        said.map(|_| ()).map_err(|why| format!("SEMEL_TEST_MYSQL: {why}"))
     }
+}
+
+/// What a MariaDB at an address says to statements, as its user `root` in a database.
+pub(crate) fn at_mariadb(address: &str, database: &str, sql: &str) -> Result<String, String> {
+    let (host, port) = address.split_once(':').unwrap_or((address, "3306"));
+    let mut client = Command::new("mariadb");
+    client.args([
+        "--no-defaults",
+        "-N",
+        "-r",
+        "-h",
+        host,
+        "-P",
+        port,
+        "-u",
+        "root",
+        "-D",
+        database,
+        "-e",
+        sql,
+    ]);
+    let ended =
+        client.stdin(Stdio::null()).output().map_err(|error| format!("no program mariadb: {error}"))?;
+    if ended.status.success() {
+        return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
+    }
+    Err(String::from_utf8_lossy(&ended.stderr).trim().to_owned())
 }
 
 impl Drop for MariaDb {

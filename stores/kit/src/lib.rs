@@ -3,7 +3,7 @@
 //! A backend that keeps a record as a row reads it into a [`Row`]. The row says what it is at a moment, and what a step
 //! may do to it: [`Row::judge`] for a claim, and a [`Standing`] for every step that settles. The step itself, atomic and
 //! by the backend's clock, is the store's own. [`Encoded`] and [`Sealed`] are answers on their way in and out, and
-//! [`Watchers`] wakes those who wait in this process.
+//! [`Watchers`] wakes those who wait in this process. [`shape`] says how tables differ from what statements need.
 //!
 //! What a store owes is said by [`Store`](semel_core::store::Store), and proven by the laws of `semel-conformance`.
 
@@ -11,6 +11,7 @@ mod answer;
 mod judge;
 mod number;
 mod row;
+pub mod shape;
 mod watch;
 
 pub use answer::{Encoded, Sealed, drop_body};

@@ -56,6 +56,10 @@
 //! Handlers that write through [transactions](MySqlStore::transactions) need `SELECT, UPDATE ON app.semel_record` and
 //! `SELECT, INSERT, DELETE ON app.semel_mark`, as the user of their own pool.
 //!
+//! Each opening looks whether the tables are what the statements need, whoever made them: columns and their types, engine,
+//! keys and indexes. What differs is named with the statement that mends it, all at once, and the error is `Config`. Columns
+//! and indexes of somebody else's are left alone as long as they hinder no claim.
+//!
 //! They hold answers as they are, and the secret of their identities unless one is [configured](Builder::secret).
 //!
 //! # Limits
@@ -85,10 +89,12 @@
 mod connect;
 mod desk;
 mod error;
+mod exam;
 mod migrate;
 mod operate;
 mod ops;
 mod row;
+mod shape;
 mod sql;
 mod tx;
 
@@ -183,8 +189,8 @@ impl Builder {
 
     /// Connects, and makes the tables ready.
     ///
-    /// The error is `Config` for a URL, user, database, prefix or server that cannot be used as it is, `NewerSchema` for
-    /// tables of a newer version, and `Unavailable` or `Timeout` for a server that cannot be reached or is read-only. Its
+    /// The error is `Config` for a URL, user, database, prefix, server or tables that cannot be used as they are, `NewerSchema`
+    /// for tables of a newer version, and `Unavailable` or `Timeout` for a server that cannot be reached or is read-only. Its
     /// text names the server and the database, and never the password.
     pub async fn open(self) -> Result<MySqlStore, StoreError> {
         let (desk, names) = self.desk()?;
@@ -434,8 +440,7 @@ impl Store for MySqlStore {
     }
 
     async fn examine(&self) -> Result<Vec<Finding>, StoreError> {
-        let server = self.desk.ask((), |session, ()| Box::pin(migrate::Server::ask(session))).await?;
-        Ok(server.findings(self.desk.place()))
+        self.desk.ask(self.desk.place().clone(), exam::examine).await
     }
 
     fn capabilities(&self) -> Capabilities {

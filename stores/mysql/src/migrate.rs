@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use semel_core::identity::Secret;
-use semel_core::store::{Finding, Migrated, Migration, StoreError, StoreErrorKind};
-use sqlx::Row as _;
+use semel_core::store::{Migrated, Migration, StoreError, StoreErrorKind};
+use semel_store_kit::shape::told;
 
 use crate::connect::Session;
 use crate::desk::Step;
 use crate::error::{Fault, NAME, Place, number};
+use crate::exam::Server;
 use crate::row::{bytes, long};
+use crate::shape::{TABLES, differences};
 use crate::sql::{Clock, Names, hex, maybe_hex};
 
 /// How long opening may take.
@@ -68,21 +70,19 @@ pub(crate) fn open<'s>(session: &'s mut Session, opening: &'s Opening) -> Step<'
         }
         if found < newest {
             let what = format!(
-                "the tables {prefix}* have version {found} of {newest}: run the migrations, or let this program run them"
+                "the tables {prefix}* have version {found} of {newest}: run `semel migrate`, or let this program run the migrations"
             );
             return opening.refuse(StoreErrorKind::Config, what);
         }
         if opening.clock == Clock::Shifted {
             locked(session, opening, SHIFTED).await?;
         }
-        check_rights(session, opening).await?;
         let server = Server::ask(session).await?;
-        if !server.clock_runs {
-            return opening.refuse(
-                StoreErrorKind::Config,
-                "the server runs with sysdate-is-now, so no time can be read after the wait for a row: remove it",
-            );
+        if let Some(what) = server.is_unfit() {
+            return opening.refuse(StoreErrorKind::Config, what);
         }
+        check_shape(session, opening).await?;
+        check_rights(session, opening).await?;
         let fits = server.largest_body();
         let max_body = match opening.max_body {
             Some(most) if most > fits => {
@@ -117,7 +117,9 @@ pub(crate) fn bring_up_to_date<'s>(session: &'s mut Session, opening: &'s Openin
 async fn version(session: &mut Session, opening: &Opening) -> Result<usize, Fault> {
     let rows = match session.script("SELECT version FROM {p}meta WHERE one = 1").await {
         Ok(rows) => rows,
-        Err(Fault::Sqlx(error)) if number(&error) == Some(1146) => return Ok(0),
+        Err(Fault::Sqlx(error)) if number(&error) == Some(1146) => {
+            return none_yet(session, opening).await.map(|()| 0);
+        }
         Err(Fault::Sqlx(error)) if number(&error) == Some(1054) => {
             return opening.refuse(
                 StoreErrorKind::Config,
@@ -128,6 +130,34 @@ async fn version(session: &mut Session, opening: &Opening) -> Result<usize, Faul
     };
     let version = rows.first().map(|row| long(row, 0)).transpose()?.flatten().unwrap_or(0);
     Ok(usize::try_from(version).unwrap_or(0))
+}
+
+/// Tables that were made anew would come with another secret, under which no record of before is found: their keys would
+/// run a second time.
+async fn none_yet(session: &mut Session, opening: &Opening) -> Result<(), Fault> {
+    match session.script("SELECT 1 FROM {p}record WHERE 1 = 0").await {
+        Err(Fault::Sqlx(error)) if number(&error).is_some() => Ok(()),
+        Err(fault) => Err(fault),
+        Ok(_) => {
+            let p = session.names.prefix();
+            let what = format!(
+                "table {p}meta is missing, which holds the secret by which records are found, and {p}record is there: \
+                 restore it from a backup"
+            );
+            opening.refuse(StoreErrorKind::Config, what)
+        }
+    }
+}
+
+/// Refuses tables that lack something, and names every difference with the statement that mends it. What is there beside is
+/// nobody's concern, as long as it hinders no claim.
+async fn check_shape(session: &mut Session, opening: &Opening) -> Result<(), Fault> {
+    let names = session.names.clone();
+    let found = differences(&mut session.connection, &names, TABLES).await?;
+    match told(&format!("the schema of the tables {}*", names.prefix()), &found) {
+        None => Ok(()),
+        Some(what) => opening.refuse(StoreErrorKind::Config, what),
+    }
 }
 
 /// Whoever comes second waits for the first, and then finds its work done. A step that was cut off is run again.
@@ -253,90 +283,4 @@ fn random_secret() -> Result<Secret, StoreError> {
 /// A name under the secret: it tells two secrets apart and gives neither away.
 fn check_of(secret: &Secret) -> Vec<u8> {
     secret.record_id("semel-store-mysql/secret-check", None, None, "").as_bytes().to_vec()
-}
-
-/// What a server says of its settings.
-#[derive(Clone, Debug)]
-pub(crate) struct Server {
-    version: String,
-    packet: u64,
-    flush: i64,
-    /// `None` where nothing is logged for replicas.
-    sync_binlog: Option<i64>,
-    doublewrite: bool,
-    clock_runs: bool,
-}
-
-/// What an answer has beside its body: fields, their names, and the statement around it.
-const BESIDE: u64 = 256 << 10;
-const DEFAULT_BODY: u64 = 64 << 20;
-
-impl Server {
-    pub(crate) async fn ask(session: &mut Session) -> Result<Self, Fault> {
-        let rows = session
-            .script(
-                "SELECT VERSION(), CAST(@@global.max_allowed_packet AS SIGNED), \
-                 CAST(@@global.innodb_flush_log_at_trx_commit AS SIGNED), CAST(@@global.log_bin AS SIGNED), \
-                 CAST(@@global.sync_binlog AS SIGNED), @@global.innodb_doublewrite NOT IN ('0', 'OFF'), \
-                 TIMESTAMPDIFF(MICROSECOND, SYSDATE(6), IF(SLEEP(0.001) = 0, SYSDATE(6), SYSDATE(6)))",
-            )
-            .await?;
-        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let int = |at| Ok::<_, Fault>(long(row, at)?.unwrap_or(0));
-        Ok(Self {
-            version: row.try_get_unchecked(0)?,
-            packet: u64::try_from(int(1)?).unwrap_or(0),
-            flush: int(2)?,
-            sync_binlog: (int(3)? != 0).then_some(int(4)?),
-            doublewrite: int(5)? != 0,
-            clock_runs: int(6)? > 0,
-        })
-    }
-
-    pub(crate) fn largest_body(&self) -> u64 {
-        self.packet.saturating_sub(BESIDE).min(DEFAULT_BODY)
-    }
-
-    /// Whether what it answered outlives a crash.
-    pub(crate) fn durable(&self) -> bool {
-        self.flush == 1 && self.sync_binlog.is_none_or(|every| every == 1)
-    }
-
-    pub(crate) fn findings(&self, place: &Place) -> Vec<Finding> {
-        let mut findings = vec![Finding::fine("server", format!("{} at {}", self.version, place.0))];
-        findings.push(if self.flush == 1 {
-            Finding::fine("durability", "innodb_flush_log_at_trx_commit is 1")
-        } else {
-            Finding::warning(
-                "durability",
-                format!(
-                    "innodb_flush_log_at_trx_commit is {}: a crash loses the last second, and its keys may run a second \
-                     time",
-                    self.flush
-                ),
-                "set innodb_flush_log_at_trx_commit = 1",
-            )
-        });
-        findings.push(match self.sync_binlog {
-            None => Finding::fine("durability", "there is no binary log to lose"),
-            Some(1) => Finding::fine("durability", "sync_binlog is 1"),
-            Some(every) => Finding::warning(
-                "durability",
-                format!(
-                    "sync_binlog is {every}: a crash of the machine takes back what the binary log had not written, and \
-                     its keys may run a second time"
-                ),
-                "set sync_binlog = 1",
-            ),
-        });
-        if !self.doublewrite {
-            findings.push(Finding::warning(
-                "durability",
-                "innodb_doublewrite is off: a crash of the machine may leave pages that are half written",
-                "turn innodb_doublewrite on, unless the file system writes pages whole",
-            ));
-        }
-        findings.push(Finding::fine("packet", format!("max_allowed_packet is {} bytes", self.packet)));
-        findings
-    }
 }

@@ -22,7 +22,12 @@ const COLUMNS: &str = "r.id, r.state, r.recovery, r.attempt, r.fence, r.claim, r
 /// What stands for what in statements.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
+    /// What tables' names begin with.
     prefix: String,
+    /// The same with the database, where it is named.
+    full: String,
+    /// Which database they are in, as an expression.
+    database: String,
     now: String,
     clock: Clock,
 }
@@ -33,32 +38,45 @@ impl Names {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         let begins = prefix.starts_with(|c: char| c.is_ascii_lowercase());
         (begins && prefix.len() <= 40 && prefix.chars().all(plain))
-            .then(|| Self::of(prefix.to_owned(), clock))
+            .then(|| Self::of(prefix.to_owned(), prefix.to_owned(), "DATABASE()".to_owned(), clock))
     }
 
-    fn of(prefix: String, clock: Clock) -> Self {
+    fn of(prefix: String, full: String, database: String, clock: Clock) -> Self {
         // SYSDATE is the time when it is computed, after any wait for a row; NOW is that of the statement's start.
         let server = "TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', SYSDATE(3)) DIV 1000";
         let now = match clock {
             Clock::Server => format!("({server})"),
-            Clock::Shifted => format!("({server} + (SELECT s.ahead FROM {prefix}shift AS s))"),
+            Clock::Shifted => format!("({server} + (SELECT s.ahead FROM {full}shift AS s))"),
         };
-        Self { prefix, now, clock }
+        Self { prefix, full, database, now, clock }
     }
 
     /// The same tables for a connection that may be in another database.
     pub(crate) fn within(&self, database: &str) -> Self {
-        Self::of(format!("`{}`.{}", database.replace('`', "``"), self.prefix), self.clock)
+        let full = format!("{}.{}", quoted(database), self.prefix);
+        let database = format!("CONVERT({} USING utf8mb4)", hex(database.as_bytes()));
+        Self::of(self.prefix.clone(), full, database, self.clock)
     }
 
+    /// What tables' names begin with, without a database.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
 
+    /// Which database the tables are in, as an expression.
+    pub(crate) fn database(&self) -> &str {
+        &self.database
+    }
+
     /// Fills in `{p}`, `{now}` and `{columns}`.
     pub(crate) fn write(&self, template: &str) -> String {
-        template.replace("{columns}", COLUMNS).replace("{now}", &self.now).replace("{p}", &self.prefix)
+        template.replace("{columns}", COLUMNS).replace("{now}", &self.now).replace("{p}", &self.full)
     }
+}
+
+/// A name that is somebody else's.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
 }
 
 /// Bytes as hexadecimal digits.

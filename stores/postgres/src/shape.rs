@@ -2,6 +2,7 @@
 //! are told what differs before the first request.
 
 use semel_core::store::StoreErrorKind;
+use semel_store_kit::shape::{self, Column, Dialect, Difference, Filled, LeftOut, Present, Wrong};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
@@ -16,32 +17,20 @@ impl Connections {
     pub(crate) async fn check_shape(&self, session: &mut Session, schema: &Schema) -> Result<(), Fault> {
         let rows = session.script(&schema.write(SHAPE)).await?;
         let found = rows.iter().map(Part::read).collect::<Result<Vec<_>, _>>()?;
-        let differences = differences(&found);
-        if differences.is_empty() {
-            return Ok(());
+        let holder = format!("schema {}", schema.name());
+        match shape::told(&holder, &differences(schema, &found)) {
+            None => Ok(()),
+            Some(what) => Err(Fault::Refused(self.place.error(StoreErrorKind::Config, what))),
         }
-        let each: Vec<_> =
-            differences.iter().map(|(what, mend)| format!("{what}: {}", schema.write(mend))).collect();
-        let what = format!("schema {} differs from what is needed: {}", schema.name(), each.join("; "));
-        Err(Fault::Refused(self.place.error(StoreErrorKind::Config, what)))
     }
 }
 
-struct Column {
-    table: &'static str,
-    name: &'static str,
-    /// As `format_type` has it.
-    r#type: &'static str,
-    may_be_null: bool,
-    default: Option<&'static str>,
-}
-
 const fn column(table: &'static str, name: &'static str, r#type: &'static str) -> Column {
-    Column { table, name, r#type, may_be_null: false, default: None }
+    Column::new(table, name, r#type)
 }
 
 const fn nullable(table: &'static str, name: &'static str, r#type: &'static str) -> Column {
-    Column { table, name, r#type, may_be_null: true, default: None }
+    Column::new(table, name, r#type).left_out(LeftOut::Null)
 }
 
 const fn filled(
@@ -50,7 +39,7 @@ const fn filled(
     r#type: &'static str,
     default: &'static str,
 ) -> Column {
-    Column { table, name, r#type, may_be_null: false, default: Some(default) }
+    Column::new(table, name, r#type).left_out(LeftOut::Default(default))
 }
 
 const MOMENT: &str = "timestamp with time zone";
@@ -97,16 +86,19 @@ WITH ours AS (SELECT c.* , c.oid AS number FROM pg_catalog.pg_class AS c
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = '{name}')
 SELECT 'column' AS kind, t.relname::text AS holder, a.attname::text AS name,
     format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS required,
-    a.atthasdef OR a.attidentity <> '' AS fit
+    CASE WHEN a.attidentity <> '' THEN 'counter' WHEN a.attgenerated <> '' THEN 'computed'
+        WHEN a.atthasdef THEN 'default' ELSE '' END AS filled,
+    pg_get_expr(d.adbin, d.adrelid) AS expression, true AS fit
 FROM ours AS t JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.number AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = t.number AND d.adnum = a.attnum
 WHERE t.relkind IN ('r', 'p') AND t.relname IN ('meta', 'record')
 UNION ALL
-SELECT 'sequence', c.relname::text, '', format_type(s.seqtypid, NULL), false,
+SELECT 'sequence', c.relname::text, '', format_type(s.seqtypid, NULL), false, '', NULL,
     s.seqcache = 1 AND NOT s.seqcycle AND s.seqincrement > 0 AND s.seqtypid = 'bigint'::regtype
 FROM ours AS c JOIN pg_catalog.pg_sequence AS s ON s.seqrelid = c.number WHERE c.relname = 'fence'
 UNION ALL
 SELECT CASE WHEN i.indisunique AND i.indimmediate AND i.indnkeyatts = 1 AND i.indpred IS NULL THEN 'key' ELSE 'index' END,
-    c.relname::text, a.attname::text, '', false,
+    c.relname::text, a.attname::text, '', false, '', NULL,
     i.indisvalid AND i.indisready
         AND coalesce(pg_get_expr(i.indpred, i.indrelid) = format('(%I IS NOT NULL)', a.attname), true)
 FROM ours AS t JOIN pg_catalog.pg_index AS i ON i.indrelid = t.number
@@ -123,84 +115,90 @@ struct Part {
     name: String,
     r#type: String,
     required: bool,
-    /// Of a column: whether it has a default. Else whether it is of use.
+    filled: Filled,
+    /// Of an index or a sequence: whether it is of use.
     fit: bool,
 }
 
 impl Part {
     fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let filled = match row.try_get::<String, _>(5)?.as_str() {
+            "counter" => Filled::Counter,
+            "computed" => Filled::Computed,
+            "default" => Filled::Default(row.try_get::<Option<String>, _>(6)?.unwrap_or_default()),
+            _ => Filled::Nothing,
+        };
         Ok(Self {
             kind: row.try_get(0)?,
             holder: row.try_get(1)?,
             name: row.try_get(2)?,
             r#type: row.try_get(3)?,
             required: row.try_get(4)?,
-            fit: row.try_get(5)?,
+            filled,
+            fit: row.try_get(7)?,
         })
     }
 
-    fn is(&self, column: &Column) -> bool {
-        self.kind == "column" && self.holder == column.table && self.name == column.name
+    fn as_column(&self) -> Option<Present> {
+        (self.kind == "column").then(|| Present {
+            table: self.holder.clone(),
+            name: self.name.clone(),
+            r#type: self.r#type.clone(),
+            required: self.required,
+            filled: self.filled.clone(),
+        })
     }
 }
 
-/// What differs, and the statement that mends it, with `{schema}` in it.
-fn differences(found: &[Part]) -> Vec<(String, String)> {
-    let mut differences = Vec::new();
-    let mut add = |what: String, mend: String| differences.push((what, mend));
-    for table in ["meta", "record"] {
-        if !found.iter().any(|part| part.kind == "column" && part.holder == table) {
-            add(
-                format!("table {table} is missing"),
-                format!("CREATE TABLE {{schema}}.{table} ({})", body(table)),
-            );
-            continue;
-        }
-        let alter = format!("ALTER TABLE {{schema}}.{table}");
-        for column in COLUMNS.iter().filter(|column| column.table == table) {
-            let name = column.name;
-            let Some(part) = found.iter().find(|part| part.is(column)) else {
-                add(
-                    format!("column {table}.{name} is missing"),
-                    format!("{alter} ADD COLUMN {}", definition(column)),
-                );
-                continue;
-            };
-            if part.r#type != column.r#type {
-                let what = format!("column {table}.{name} is of type {}, not {}", part.r#type, column.r#type);
-                add(what, format!("{alter} ALTER COLUMN {name} TYPE {0} USING {name}::{0}", column.r#type));
-            }
-            if part.required && column.may_be_null {
-                let what = format!("column {table}.{name} takes no NULL");
-                add(what, format!("{alter} ALTER COLUMN {name} DROP NOT NULL"));
-            }
-            if let Some(default) = column.default.filter(|_| !part.fit) {
-                let what = format!("column {table}.{name} has no default");
-                add(what, format!("{alter} ALTER COLUMN {name} SET DEFAULT {default}"));
-            }
-        }
-        let foreign = |part: &&Part| {
-            part.kind == "column"
-                && part.holder == table
-                && part.required
-                && !part.fit
-                && !COLUMNS.iter().any(|column| part.is(column))
-        };
-        for part in found.iter().filter(foreign) {
-            let what = format!("column {table}.{} is not one of ours, and has to be given", part.name);
-            add(what, format!("{alter} ALTER COLUMN {} DROP NOT NULL", quoted(&part.name)));
-        }
-    }
+fn differences(schema: &Schema, found: &[Part]) -> Vec<Difference> {
+    let columns: Vec<_> = found.iter().filter_map(Part::as_column).collect();
+    let mut differences = shape::columns(schema, &["meta", "record"], COLUMNS, &columns);
+    let mut add = |what: String, mend: &str| differences.push(Difference::new(what, schema.write(mend)));
     add_indexes(found, &mut add);
     match found.iter().find(|part| part.kind == "sequence") {
-        None => add("sequence fence is missing".to_owned(), format!("CREATE SEQUENCE {SEQUENCE}; {BEYOND}")),
+        None => {
+            add("sequence fence is missing".to_owned(), &format!("CREATE SEQUENCE {SEQUENCE}; {BEYOND}"));
+        }
         Some(part) if !part.fit => {
             let what = "sequence fence does not count up in steps that every session shares".to_owned();
-            add(what, "ALTER SEQUENCE {schema}.fence AS bigint INCREMENT 1 CACHE 1 NO CYCLE".to_owned());
+            add(what, "ALTER SEQUENCE {schema}.fence AS bigint INCREMENT 1 CACHE 1 NO CYCLE");
         }
         Some(_) => {}
     }
     differences
+}
+
+impl Dialect for Schema {
+    fn name(&self, table: &str) -> String {
+        table.to_owned()
+    }
+
+    fn create(&self, table: &str) -> String {
+        self.write(&format!("CREATE TABLE {{schema}}.{table} ({})", body(table)))
+    }
+
+    fn add(&self, column: &Column) -> String {
+        self.write(&format!("ALTER TABLE {{schema}}.{} ADD COLUMN {}", column.table, definition(column)))
+    }
+
+    fn change(&self, Column { table, name, r#type, .. }: &Column, wrong: &[Wrong]) -> String {
+        let each = wrong.iter().map(|wrong| match wrong {
+            Wrong::Type => format!("TYPE {type} USING {name}::{type}"),
+            Wrong::Required => "DROP NOT NULL".to_owned(),
+            Wrong::NoDefault(default) => format!("SET DEFAULT {default}"),
+            Wrong::HasDefault => "DROP DEFAULT".to_owned(),
+            Wrong::CountsNot => "ADD GENERATED BY DEFAULT AS IDENTITY".to_owned(),
+            Wrong::Counts => "DROP IDENTITY".to_owned(),
+            Wrong::Computed => "DROP EXPRESSION".to_owned(),
+        });
+        let each: Vec<_> = each.map(|change| format!("ALTER COLUMN {name} {change}")).collect();
+        self.write(&format!("ALTER TABLE {{schema}}.{table} {}", each.join(", ")))
+    }
+
+    fn free(&self, column: &Present) -> String {
+        let alter = self.write(&format!("ALTER TABLE {{schema}}.{}", column.table));
+        format!("{alter} ALTER COLUMN {} DROP NOT NULL", quoted(&column.name))
+    }
 }
 
 const SEQUENCE: &str = "{schema}.fence AS bigint CACHE 1 NO CYCLE";
@@ -209,12 +207,12 @@ const SEQUENCE: &str = "{schema}.fence AS bigint CACHE 1 NO CYCLE";
 const BEYOND: &str =
     "SELECT setval('{schema}.fence', coalesce(max(fence), 0) + 1000000000) FROM {schema}.record";
 
-fn add_indexes(found: &[Part], add: &mut impl FnMut(String, String)) {
+fn add_indexes(found: &[Part], add: &mut impl FnMut(String, &str)) {
     // One that is missing is made with its key.
     let there = found.iter().any(|part| part.kind == "column" && part.holder == "record");
     if there && !found.iter().any(|part| part.kind == "key" && part.name == "id" && part.fit) {
         let mend = "ALTER TABLE {schema}.record ADD PRIMARY KEY (id)";
-        add("table record has no primary key (id)".to_owned(), mend.to_owned());
+        add("table record has no primary key (id)".to_owned(), mend);
     }
     for column in INDEXED {
         let of_use =
@@ -229,7 +227,7 @@ fn add_indexes(found: &[Part], add: &mut impl FnMut(String, String)) {
         let how = if taken { "of no use" } else { "missing" };
         add(
             format!("index {name} is {how}"),
-            format!("{first}CREATE INDEX {name} ON {{schema}}.record ({column}) WHERE {column} IS NOT NULL"),
+            &format!("{first}CREATE INDEX {name} ON {{schema}}.record ({column}) WHERE {column} IS NOT NULL"),
         );
     }
 }
@@ -246,9 +244,13 @@ fn body(table: &str) -> String {
 }
 
 fn definition(column: &Column) -> String {
-    let null = if column.may_be_null { "" } else { " NOT NULL" };
-    let default = column.default.map(|default| format!(" DEFAULT {default}")).unwrap_or_default();
-    format!("{} {}{null}{default}", column.name, column.r#type)
+    let how = match column.left_out {
+        LeftOut::Null => String::new(),
+        LeftOut::Never => " NOT NULL".to_owned(),
+        LeftOut::Default(default) => format!(" NOT NULL DEFAULT {default}"),
+        LeftOut::Counter => " GENERATED BY DEFAULT AS IDENTITY".to_owned(),
+    };
+    format!("{} {}{how}", column.name, column.r#type)
 }
 
 /// A name that is somebody else's.

@@ -12,6 +12,7 @@ use http::Extensions;
 use semel_core::record::RecordId;
 use semel_core::store::{LeaseRef, StoreError, StoreErrorKind, Undertaking};
 use semel_store_kit::Watchers;
+use semel_store_kit::shape::told;
 use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool, Row as _};
 
 pub use slot::{Lent, MySql, TxSlot};
@@ -21,6 +22,7 @@ use crate::connect::Session;
 use crate::desk::Step;
 use crate::error::{Fault, NAME, number};
 use crate::row::{bytes, flag};
+use crate::shape::{MARK, differences};
 use crate::sql::hex;
 use texts::{LIMITS, Texts};
 
@@ -108,6 +110,7 @@ impl TransactionsBuilder<'_> {
             // As digits it takes twice its length.
             inline: most.map_or(0, |most| usize::try_from(most / 4).unwrap_or(0)),
         };
+        fits(&mut open, &texts).await?;
         may(&mut open, &texts).await?;
         let strict = keeps_to_its_moment(&mut open).await.map_err(unreachable)?;
         Ok(MySqlTransactions {
@@ -154,6 +157,16 @@ fn meets<'s>(session: &'s mut Session, lock: &'s String) -> Step<'s, There> {
         let database = bytes(row, 1)?.and_then(|name| String::from_utf8(name).ok());
         Ok(There { held: flag(row, 0)?, database: database.ok_or(Fault::Sqlx(sqlx::Error::RowNotFound))? })
     })
+}
+
+/// The table of marks may be out of the sight of the store's own user.
+async fn fits(connection: &mut MySqlConnection, texts: &Texts) -> Result<(), StoreError> {
+    let found = differences(connection, &texts.names, &[MARK]).await.map_err(|fault| match fault {
+        Fault::Refused(error) => error,
+        Fault::Sqlx(error) => unreachable(error),
+    })?;
+    let holder = format!("the schema of the tables {}*", texts.names.prefix());
+    told(&holder, &found).map_or(Ok(()), |what| Err(config(what)))
 }
 
 /// Before the first payment, not at it.

@@ -8,6 +8,7 @@
 mod crash;
 mod laws;
 mod open;
+mod shape;
 mod shared;
 mod support;
 mod trips;

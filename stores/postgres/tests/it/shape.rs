@@ -43,6 +43,17 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "column record.watched has no default",
         "ALTER TABLE {q}.record ALTER COLUMN watched SET DEFAULT false",
     ),
+    // A claim would be made with an end that has come.
+    (
+        "ALTER TABLE {s}.record ALTER COLUMN expires SET DEFAULT '1970-01-01 00:00:00+00'",
+        "column record.expires has the default '1970-01-01 00:00:00+00'::timestamp with time zone, not NULL",
+        "ALTER TABLE {q}.record ALTER COLUMN expires DROP DEFAULT",
+    ),
+    (
+        "ALTER TABLE {s}.record DROP COLUMN status, ADD COLUMN status integer GENERATED ALWAYS AS (attempt) STORED",
+        "column record.status is computed",
+        "ALTER TABLE {q}.record ALTER COLUMN status DROP EXPRESSION",
+    ),
     (
         "DELETE FROM {s}.record; ALTER TABLE {s}.record ADD COLUMN \"a b\" text NOT NULL",
         "column record.a b is not one of ours",
