@@ -106,6 +106,11 @@ impl Desk {
     pub(crate) fn place(&self) -> &Place {
         &self.connections.place
     }
+
+    /// The database that the URL names.
+    pub(crate) fn database(&self) -> String {
+        self.connections.options.get_database().unwrap_or_default().to_owned()
+    }
 }
 
 impl Connections {

@@ -54,7 +54,8 @@
 //! ```
 //!
 //! Handlers that write through [transactions](MySqlStore::transactions) need `SELECT, UPDATE ON app.semel_record` and
-//! `SELECT, INSERT, DELETE ON app.semel_mark`, as the user of their own pool.
+//! `SELECT, INSERT, DELETE ON app.semel_mark`, as the user of their own pool. For other drivers than this version of sqlx there
+//! are the texts themselves: [`ByHand`].
 //!
 //! Each opening looks whether the tables are what the statements need, whoever made them: columns and their types, engine,
 //! keys and indexes. What differs is named with the statement that mends it, all at once, and the error is `Config`. Columns
@@ -113,7 +114,10 @@ use semel_store_kit::{Encoded, Watchers};
 use tokio::sync::Semaphore;
 
 pub use sql::Clock;
-pub use tx::{Isolation, Lent, MySql, MySqlTransactions, TransactionsBuilder, TxSlot, is_conflict};
+pub use tx::{
+    ByHand, End, Isolation, Lent, Mark, MySql, MySqlTransactions, Says, Statement, TransactionsBuilder,
+    TxSlot, is_conflict,
+};
 
 use desk::{Connections, Desk};
 use error::NAME;
@@ -202,7 +206,8 @@ impl Builder {
         capabilities.max_body = Some(max_body);
         capabilities.quotas = semel_core::store::Quotas::All;
         let origin = tx::origin()?;
-        Ok(MySqlStore { desk, watchers: Arc::default(), names, secret, capabilities, origin })
+        let database = desk.database();
+        Ok(MySqlStore { desk, watchers: Arc::default(), names, database, secret, capabilities, origin })
     }
 
     /// The same, for a program that is not asynchronous, or not yet. Blocks, for 30 seconds at most.
@@ -280,6 +285,7 @@ pub struct MySqlStore {
     desk: Desk,
     watchers: Arc<Watchers>,
     names: Names,
+    database: String,
     secret: Secret,
     capabilities: Capabilities,
     origin: RecordId,

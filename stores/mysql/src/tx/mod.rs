@@ -1,5 +1,6 @@
 //! The transactional level: the application's own transaction, in which the record is completed too.
 
+mod by_hand;
 mod slot;
 mod texts;
 mod undertaking;
@@ -11,17 +12,18 @@ use std::time::Duration;
 use http::Extensions;
 use semel_core::record::RecordId;
 use semel_core::store::{LeaseRef, StoreError, StoreErrorKind, Undertaking};
-use semel_store_kit::Watchers;
 use semel_store_kit::shape::told;
 use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool, Row as _};
 
+pub use by_hand::{ByHand, End, Says, Statement};
 pub use slot::{Lent, MySql, TxSlot};
+pub use texts::Mark;
 
 use crate::MySqlStore;
 use crate::connect::Session;
 use crate::desk::Step;
 use crate::error::{Fault, NAME, number};
-use crate::row::{bytes, flag};
+use crate::row::flag;
 use crate::shape::{MARK, differences};
 use crate::sql::hex;
 use texts::{LIMITS, Texts};
@@ -91,37 +93,29 @@ impl TransactionsBuilder<'_> {
     /// of the two cannot be reached.
     pub async fn open(self) -> Result<MySqlTransactions, StoreError> {
         let Self { store, pool, isolation, timeout } = self;
-        let most = store.capabilities.max_body;
         let lock = format!("semel {}", RecordId::from_bytes(random()?));
         let mut open = pool.acquire().await.map_err(unreachable)?;
         // What is left of this connection is not the pool's business: it holds a lock.
         open.close_on_drop();
         hold(&mut open, &lock).await.map_err(unreachable)?;
         let there = store.desk.ask(lock, meets).await?;
-        if !there.held {
+        if !there {
             return Err(config(
                 "the pool of the transactions leads to another server than the store: the records and what the \
                  application writes have to be on one",
             ));
         }
-        let texts = Texts {
-            names: store.names.within(&there.database),
-            isolation,
-            // As digits it takes twice its length.
-            inline: most.map_or(0, |most| usize::try_from(most / 4).unwrap_or(0)),
-        };
-        fits(&mut open, &texts).await?;
-        may(&mut open, &texts).await?;
+        let hand = store.by_hand();
+        fits(&mut open, &hand.texts).await?;
+        may(&mut open, &hand.texts).await?;
         let strict = keeps_to_its_moment(&mut open).await.map_err(unreachable)?;
         Ok(MySqlTransactions {
             shared: Arc::new(Shared {
                 pool,
+                isolation,
                 timeout,
-                texts,
                 tolerates_renewals: isolation == Isolation::ReadCommitted || !strict,
-                max_body: most,
-                watchers: Arc::clone(&store.watchers),
-                origin: store.origin,
+                hand,
             }),
         })
     }
@@ -143,19 +137,11 @@ async fn hold(connection: &mut MySqlConnection, lock: &str) -> Result<(), sqlx::
     sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(|_| ())
 }
 
-/// What the store's side sees of it.
-struct There {
-    held: bool,
-    database: String,
-}
-
-fn meets<'s>(session: &'s mut Session, lock: &'s String) -> Step<'s, There> {
+fn meets<'s>(session: &'s mut Session, lock: &'s String) -> Step<'s, bool> {
     Box::pin(async move {
-        let text = format!("SELECT IS_USED_LOCK({}) IS NOT NULL, DATABASE()", hex(lock.as_bytes()));
+        let text = format!("SELECT IS_USED_LOCK({}) IS NOT NULL", hex(lock.as_bytes()));
         let rows = session.script(&text).await?;
-        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let database = bytes(row, 1)?.and_then(|name| String::from_utf8(name).ok());
-        Ok(There { held: flag(row, 0)?, database: database.ok_or(Fault::Sqlx(sqlx::Error::RowNotFound))? })
+        flag(rows.first().ok_or(sqlx::Error::RowNotFound)?, 0)
     })
 }
 
@@ -219,24 +205,21 @@ pub struct MySqlTransactions {
 
 pub(crate) struct Shared {
     pool: MySqlPool,
+    isolation: Isolation,
     timeout: Duration,
-    texts: Texts,
     tolerates_renewals: bool,
-    max_body: Option<u64>,
-    watchers: Arc<Watchers>,
-    origin: RecordId,
+    hand: ByHand,
 }
 
 impl fmt::Debug for MySqlTransactions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let isolation = self.shared.texts.isolation;
-        f.debug_struct("MySqlTransactions").field("isolation", &isolation).finish_non_exhaustive()
+        f.debug_struct("MySqlTransactions").field("isolation", &self.shared.isolation).finish_non_exhaustive()
     }
 }
 
 impl semel_core::store::Transactions for MySqlTransactions {
     fn origin(&self) -> &RecordId {
-        &self.shared.origin
+        self.shared.hand.origin()
     }
 
     fn tolerates_renewals(&self) -> bool {
@@ -267,11 +250,16 @@ impl MySqlStore {
         let (isolation, timeout) = (Isolation::default(), Duration::from_secs(5));
         TransactionsBuilder { store: self, pool, isolation, timeout }
     }
+
+    /// The completion as SQL and parameters, for applications that do not use this version of sqlx.
+    pub fn by_hand(&self) -> ByHand {
+        ByHand::new(self)
+    }
 }
 
 /// Whether an error of the database says that other transactions were in the way: a deadlock (1213), a row that could
 /// not be had in time (1205, 3572), or one that changed since the transaction's moment (1020). The same work may succeed in
 /// a new transaction, so answer with [`Override::conflict`](semel_core::engine::Override::conflict).
 pub fn is_conflict(error: &sqlx::Error) -> bool {
-    number(error).is_some_and(undertaking::is_conflict)
+    number(error).is_some_and(|number| ByHand::says(number) == Says::Conflict)
 }

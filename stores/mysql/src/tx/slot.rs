@@ -116,13 +116,14 @@ impl TxSlot {
     }
 
     async fn open(&self) -> Result<Held, LendError> {
-        let connection = self.shared().pool.acquire().await.map_err(|error| match error {
+        let Shared { pool, isolation, hand, .. } = self.shared();
+        let connection = pool.acquire().await.map_err(|error| match error {
             sqlx::Error::PoolTimedOut => LendError::Exhausted,
             error => LendError::Database(Box::new(error)),
         })?;
-        let mark = Mark::new();
+        let (mark, text) = hand.begin(*isolation);
         let mut held = Held { connection: Some(connection), mark };
-        let text = AssertSqlSafe(self.shared().texts.begin(mark)).into_sql_str();
+        let text = AssertSqlSafe(text).into_sql_str();
         if let Some(connection) = held.connection() {
             begin::<sqlx::MySql>(connection, text)
                 .await

@@ -11,9 +11,9 @@ use super::Isolation;
 use crate::ops::Lives;
 use crate::sql::{Names, hex, maybe_int};
 
-/// Names one transaction: its savepoint, and its row in the table of marks.
+/// Names one transaction: its savepoint, and its row in the table of marks. Made by [`ByHand::begin`](super::ByHand::begin).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark(i64);
+pub struct Mark(i64);
 
 impl Mark {
     pub(super) fn new() -> Self {
@@ -25,7 +25,6 @@ impl Mark {
 #[derive(Clone, Debug)]
 pub(super) struct Texts {
     pub(super) names: Names,
-    pub(super) isolation: Isolation,
     /// The longest answer that is written into the message, in bytes.
     pub(super) inline: usize,
 }
@@ -38,11 +37,11 @@ impl Texts {
     /// rollback of its own the session is read-only, and after a deadlock, which leaves the access mode as it was,
     /// nothing commits by itself. The mark is committed with the handler's writes, or gone with them; the savepoint
     /// is there as long as the transaction is.
-    pub(super) fn begin(&self, Mark(n): Mark) -> String {
+    pub(super) fn begin(&self, Mark(n): Mark, isolation: Isolation) -> String {
         self.names.write(&format!(
             "SET @semel_auto = @@session.autocommit, autocommit = 0; SET SESSION TRANSACTION READ ONLY; SET TRANSACTION ISOLATION LEVEL {}; START TRANSACTION READ WRITE; \
              INSERT INTO {{p}}mark (n) VALUES ({n}); SAVEPOINT semel_{n}",
-            self.isolation.as_sql()
+            isolation.as_sql()
         ))
     }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use semel_core::record::{Completion, Retention};
 use semel_core::store::{Committed, LeaseRef, Opened, Pending, RolledBack, Undertaking, Writes};
-use semel_store_kit::Encoded;
 use sqlx::{AssertSqlSafe, Connection as _, Database, Executor as _, MySqlConnection, Row as _};
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::time::timeout;
 
+use super::by_hand::{ByHand, Says, Statement};
 use super::slot::{Held, TxSlot};
-use super::texts::{Mark, Texts};
-use crate::error::{NAME, number};
+use super::texts::Mark;
+use crate::error::number;
 
 /// A run, and its transaction once it was given back.
 pub(super) struct Run {
@@ -56,39 +56,38 @@ impl Undertaking for Run {
         Box::pin(async move {
             let Some(mut held) = self.held.take() else { return Committed::Never };
             let shared = self.slot.shared();
-            let (within, texts, mark) = (shared.timeout, &shared.texts, held.mark);
-            let Ok(answer) = Encoded::new(completion, NAME, shared.max_body) else {
-                return ended(held, within, texts, Committed::Rejected, Seen::Whatever).await;
+            let (within, hand, mark) = (shared.timeout, &shared.hand, held.mark);
+            let Ok(end) = hand.end(mark, self.lease, completion, keep, writes) else {
+                return ended(held, within, hand, Committed::Rejected, Seen::Whatever).await;
             };
             let Some(connection) = held.connection() else { return Committed::Never };
-            if let Err(why) = prepare(connection, within, texts, &answer).await {
+            if let Err(why) = prepare(connection, within, end.ahead).await {
                 return match why {
-                    Why::Told(NO_SAVEPOINT) => {
-                        ended(held, within, texts, Committed::Conflict, Seen::NoSavepoint).await
+                    Why::Told(Says::Over) => {
+                        ended(held, within, hand, Committed::Conflict, Seen::NoSavepoint).await
                     }
-                    Why::Told(_) => ended(held, within, texts, Committed::Rejected, Seen::Whatever).await,
+                    Why::Told(_) => ended(held, within, hand, Committed::Rejected, Seen::Whatever).await,
                     Why::Gone => Committed::Never,
                 };
             }
-            let text = texts.end(mark, self.lease, &answer, keep, writes);
-            match send(connection, within, text).await {
+            match send(connection, within, end.sql).await {
                 Ok(()) => {
                     give_back(held);
-                    shared.watchers.wake(&[self.lease.id]);
+                    hand.wake(&self.lease.id);
                     Committed::Applied
                 }
                 // A deadlock of the handler's ended it, or the handler did.
-                Err(Why::Told(NO_SAVEPOINT)) => {
-                    ended(held, within, texts, Committed::Conflict, Seen::NoSavepoint).await
+                Err(Why::Told(Says::Over)) => {
+                    ended(held, within, hand, Committed::Conflict, Seen::NoSavepoint).await
                 }
-                Err(Why::Told(MORE_THAN_ONE)) => {
-                    ended(held, within, texts, Committed::Lost, Seen::Whatever).await
+                Err(Why::Told(Says::Lost)) => {
+                    ended(held, within, hand, Committed::Lost, Seen::Whatever).await
                 }
-                Err(Why::Told(number)) if is_conflict(number) => {
-                    ended(held, within, texts, Committed::Conflict, Seen::Whatever).await
+                Err(Why::Told(Says::Conflict)) => {
+                    ended(held, within, hand, Committed::Conflict, Seen::Whatever).await
                 }
                 // Which statement failed is not known, and its connection is closed.
-                Err(_) => Committed::Unheard,
+                Err(Why::Told(Says::Nothing) | Why::Gone) => Committed::Unheard,
             }
         })
     }
@@ -97,15 +96,15 @@ impl Undertaking for Run {
         Box::pin(async move {
             let Some(mut held) = self.held.take() else { return RolledBack::Undone };
             let shared = self.slot.shared();
-            let (within, texts, mark) = (shared.timeout, &shared.texts, held.mark);
+            let (within, hand, mark) = (shared.timeout, &shared.hand, held.mark);
             let Some(connection) = held.connection() else { return RolledBack::Undone };
-            match send(connection, within, Texts::undo(mark)).await {
+            match send(connection, within, hand.undo(mark)).await {
                 Ok(()) => {
                     give_back(held);
                     RolledBack::Undone
                 }
                 Err(Why::Told(_)) => {
-                    match ended(held, within, texts, Committed::Never, Seen::NoSavepoint).await {
+                    match ended(held, within, hand, Committed::Never, Seen::NoSavepoint).await {
                         Committed::Torn => RolledBack::Torn,
                         _ => RolledBack::Undone,
                     }
@@ -117,19 +116,9 @@ impl Undertaking for Run {
     }
 }
 
-/// `ER_SP_DOES_NOT_EXIST`: there is no such savepoint.
-const NO_SAVEPOINT: u16 = 1305;
-/// `ER_SUBQUERY_NO_1_ROW`: the completion found nothing.
-const MORE_THAN_ONE: u16 = 1242;
-
-/// A deadlock, a row that could not be had in time, or one that changed since the transaction's moment.
-pub(super) const fn is_conflict(number: u16) -> bool {
-    matches!(number, 1020 | 1205 | 1213 | 3572)
-}
-
 enum Why {
     /// The server refused a statement, and the connection is as good as before.
-    Told(u16),
+    Told(Says),
     /// Not known: the connection is of no use any more.
     Gone,
 }
@@ -138,13 +127,12 @@ enum Why {
 async fn prepare(
     connection: &mut MySqlConnection,
     within: Duration,
-    texts: &Texts,
-    answer: &Encoded,
+    ahead: Option<Statement>,
 ) -> Result<(), Why> {
     let prepared = timeout(within, async {
         release_nested::<sqlx::MySql>(connection).await?;
-        if !texts.is_inline(answer) {
-            sqlx::query(Texts::AHEAD).bind(&answer.blob[..]).execute(connection).await?;
+        if let Some(Statement { sql, value }) = ahead {
+            sqlx::query(sql).bind(value).execute(connection).await?;
         }
         Ok(())
     });
@@ -160,7 +148,7 @@ fn why(error: &sqlx::Error) -> Why {
     match number(error) {
         // Shutting down, killed.
         Some(1053 | 1317 | 1927) | None => Why::Gone,
-        Some(number) => Why::Told(number),
+        Some(number) => Why::Told(ByHand::says(number)),
     }
 }
 
@@ -187,10 +175,10 @@ enum Seen {
 }
 
 /// Ends what is open, sees whether what was begun had been committed by the handler, and closes the connection.
-async fn ended(mut held: Held, within: Duration, texts: &Texts, came: Committed, seen: Seen) -> Committed {
+async fn ended(mut held: Held, within: Duration, hand: &ByHand, came: Committed, seen: Seen) -> Committed {
     let mark = held.mark;
     let Some(connection) = held.connection() else { return came };
-    match timeout(within, was_committed(connection, texts, mark)).await {
+    match timeout(within, was_committed(connection, hand, mark)).await {
         Ok(Ok(true)) => Committed::Torn,
         // It was committed by the handler, or rolled back by the server: what must not happen is a second run.
         Ok(Err(_)) | Err(_) if seen == Seen::NoSavepoint => Committed::Torn,
@@ -200,7 +188,7 @@ async fn ended(mut held: Held, within: Duration, texts: &Texts, came: Committed,
 
 async fn was_committed(
     connection: &mut MySqlConnection,
-    texts: &Texts,
+    hand: &ByHand,
     mark: Mark,
 ) -> Result<bool, sqlx::Error> {
     // What sqlx had queued for transactions inside this one fails in the place of the messages after it.
@@ -211,11 +199,11 @@ async fn was_committed(
             Err(error) => return Err(error),
         }
     }
-    let row = sqlx::raw_sql(AssertSqlSafe(texts.look(mark))).fetch_one(&mut *connection).await?;
+    let row = sqlx::raw_sql(AssertSqlSafe(hand.look(mark))).fetch_one(&mut *connection).await?;
     let committed = row.try_get_unchecked::<i64, _>(0)? != 0;
     if committed {
         // A row that stays does no harm.
-        let _ = connection.execute(sqlx::raw_sql(AssertSqlSafe(texts.forget(mark)))).await;
+        let _ = connection.execute(sqlx::raw_sql(AssertSqlSafe(hand.forget(mark)))).await;
     }
     Ok(committed)
 }

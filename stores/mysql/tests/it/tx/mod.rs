@@ -1,5 +1,6 @@
 //! The transactional level over an axum application and a real server.
 
+mod by_hand;
 mod commits;
 mod conflicts;
 mod doubt;
@@ -16,6 +17,7 @@ use axum::handler::Handler;
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::routing::post;
 use semel_core::policy::PolicyBuilder;
+use semel_core::store::Transactions;
 use semel_store_mysql::{Isolation, MySqlStore, MySqlTransactions};
 use semel_tower::{Idempotency, IdempotencyLayer};
 use sqlx::mysql::MySqlPoolOptions;
@@ -117,7 +119,7 @@ pub(crate) async fn pool(connections: u32, url: &str) -> MySqlPool {
 
 pub(crate) fn app<H, T>(
     store: MySqlStore,
-    transactions: MySqlTransactions,
+    transactions: impl Transactions,
     rules: impl FnOnce(PolicyBuilder) -> PolicyBuilder,
     handler: H,
 ) -> App
@@ -172,10 +174,14 @@ impl App {
     }
 
     pub(crate) async fn send(&self, key: &str) -> Told {
+        self.send_body(key, "7").await
+    }
+
+    pub(crate) async fn send_body(&self, key: &str, body: &'static str) -> Told {
         let request = Request::post("/pay")
             .header("host", "bank.test")
             .header("idempotency-key", format!("\"{key}\""))
-            .body(Body::from("7"))
+            .body(Body::from(body))
             .unwrap();
         self.send_request(request).await
     }
