@@ -96,6 +96,14 @@ async fn main() -> ExitCode {
 async fn transactional(torture: &Torture) -> Result<bool, Failure> {
     let mut fine = true;
     for &database in torture.db.each() {
+        #[cfg(feature = "planted")]
+        if let Some(why) = torture.planted.and_then(|mistake| service::cannot(database, mistake)) {
+            if torture.db != Databases::All {
+                return Err(why.into());
+            }
+            say(why);
+            continue;
+        }
         let plan = run::Plan {
             database,
             seconds: torture.seconds,

@@ -13,6 +13,8 @@ use axum::Router;
 use clap::{Args, ValueEnum};
 
 use crate::Failure;
+#[cfg(feature = "planted")]
+pub(crate) use planted::cannot;
 
 /// Short, so that pauses outlast it.
 pub(crate) const LEASE: Duration = Duration::from_secs(1);
@@ -70,7 +72,8 @@ async fn app(url: &str, mistake: Option<Mistake>) -> Result<Router, Failure> {
         (Some(("mysql", _)), None) => mysql::app(url).await,
         (_, None) => postgres::app(url).await,
         #[cfg(feature = "planted")]
-        (Some(("postgres", _)), Some(mistake)) => planted::app(url, mistake).await,
-        (_, Some(mistake)) => Err(format!("no service makes the mistake {} here", mistake.name()).into()),
+        (_, Some(mistake)) => planted::app(url, mistake).await,
+        #[cfg(not(feature = "planted"))]
+        (_, Some(mistake)) => Err(format!("this build makes no mistake {}", mistake.name()).into()),
     }
 }

@@ -25,6 +25,9 @@ pub(crate) async fn found(url: &str) -> Result<(), Failure> {
              n BIGINT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL,
              payer BIGINT NOT NULL, payee BIGINT NOT NULL, cents BIGINT NOT NULL
          ) ENGINE=InnoDB;
+         CREATE TABLE claim (
+             name VARCHAR(255) CHARACTER SET utf8mb4 PRIMARY KEY, answer VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL
+         ) ENGINE=InnoDB;
          INSERT INTO account VALUES {}",
         accounts.join(", ")
     );
@@ -58,7 +61,7 @@ async fn open(url: &str) -> Result<Router, Failure> {
 }
 
 /// The application's own.
-fn pool(url: &str) -> Result<MySqlPool, Failure> {
+pub(crate) fn pool(url: &str) -> Result<MySqlPool, Failure> {
     let options = MySqlPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(1));
     Ok(options.connect_lazy(url)?)
 }
@@ -67,7 +70,7 @@ async fn transfer(mut tx: Tx<MySql>, run: Run, Json(transfer): Json<Transfer>) -
     answer(pay(&mut tx, run.key.as_str(), transfer).await)
 }
 
-fn answer(paid: Result<Option<u64>, sqlx::Error>) -> Response {
+pub(crate) fn answer(paid: Result<Option<u64>, sqlx::Error>) -> Response {
     match paid {
         Ok(Some(line)) => (StatusCode::CREATED, format!("line {line}")).into_response(),
         Ok(None) => (StatusCode::PAYMENT_REQUIRED, "not enough").into_response(),
@@ -79,7 +82,7 @@ fn answer(paid: Result<Option<u64>, sqlx::Error>) -> Response {
 }
 
 /// The line of the ledger, or `None` for want of money. Slow enough to be hit by something.
-async fn pay(
+pub(crate) async fn pay(
     tx: &mut MySqlConnection,
     key: &str,
     Transfer { from, to, cents }: Transfer,

@@ -28,12 +28,16 @@ pub(crate) async fn found(path: &str) -> Result<(), Failure> {
 }
 
 pub(crate) fn app(path: &str) -> Result<Router, Failure> {
-    let store = SqliteStore::builder(path).busy_timeout(Duration::from_secs(2)).open()?;
-    let one = Arc::new(OneCommit::build(Arc::new(store), |rules| rules.namespace("bank").lease(LEASE))?);
-    Ok(Router::new().route_service("/transfers", OneCommitService::new(&one, transfer)))
+    let service = OneCommitService::new(&one_commit(path)?, transfer);
+    Ok(Router::new().route_service("/transfers", service))
 }
 
-fn transfer(tx: &Effects<'_>, request: &Request<Bytes>) -> Result<Response<Bytes>, Failure> {
+pub(crate) fn one_commit(path: &str) -> Result<Arc<OneCommit<SqliteStore>>, Failure> {
+    let store = SqliteStore::builder(path).busy_timeout(Duration::from_secs(2)).open()?;
+    Ok(Arc::new(OneCommit::build(Arc::new(store), |rules| rules.namespace("bank").lease(LEASE))?))
+}
+
+pub(crate) fn transfer(tx: &Effects<'_>, request: &Request<Bytes>) -> Result<Response<Bytes>, Failure> {
     let Transfer { from, to, cents } = serde_json::from_slice(request.body())?;
     let key = request.extensions().get::<Idempotent>().ok_or("not guarded")?.key.as_str().to_owned();
     tx.execute("UPDATE account SET cents = cents + ?1 WHERE n = ?2", (cents, to))?;

@@ -1,4 +1,4 @@
-//! Services that make a mistake each.
+//! On MariaDB: with the texts of [`ByHand`], changed.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -14,18 +14,20 @@ use semel_core::record::{Completion, RecordId, Retention};
 use semel_core::store::{
     Committed, LeaseRef, LendError, Lender, Opened, Pending, RolledBack, Transactions, Undertaking, Writes,
 };
-use semel_store_postgres::{ByHand, Isolation, PostgresStore, Value};
+use semel_store_mysql::{ByHand, Isolation, Mark, MySqlStore};
 use semel_tower::{Idempotency, IdempotencyLayer, Run, Tx};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection, MySqlPool};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::sleep;
 
-use super::postgres::{answer, pay, pool};
-use super::{LEASE, Mistake};
+use super::super::LEASE;
+use super::super::mysql::{answer, pay, pool};
+use super::Mistake;
 use crate::Failure;
 use crate::bank::Transfer;
 
-pub(crate) async fn app(url: &str, mistake: Mistake) -> Result<Router, Failure> {
+pub(super) async fn app(url: &str, mistake: Mistake) -> Result<Router, Failure> {
     if mistake == Mistake::ClaimUnfenced {
         return Ok(Router::new().route("/transfers", post(unfenced)).with_state(pool(url)?));
     }
@@ -39,7 +41,7 @@ pub(crate) async fn app(url: &str, mistake: Mistake) -> Result<Router, Failure> 
 }
 
 async fn open(url: &str, mistake: Mistake) -> Result<Router, Failure> {
-    let store = PostgresStore::builder(url).timeout(Duration::from_secs(1)).open().await?;
+    let store = MySqlStore::builder(url).timeout(Duration::from_secs(1)).open().await?;
     let transactions = Faulty { pool: pool(url)?, hand: store.by_hand(), mistake };
     let idempotency = Idempotency::builder(store)
         .namespace("bank")
@@ -57,7 +59,7 @@ async fn transfer(mut tx: Tx<Kind>, run: Run, Json(transfer): Json<Transfer>) ->
 /// The key is written beside its effect: so it is there if the effect is. But nobody looks whether somebody else has
 /// written it meanwhile.
 async fn unfenced(
-    State(pool): State<PgPool>,
+    State(pool): State<MySqlPool>,
     headers: HeaderMap,
     Json(transfer): Json<Transfer>,
 ) -> Response {
@@ -65,13 +67,14 @@ async fn unfenced(
     let key = key.trim_matches('"');
     let told = async {
         let mut tx = pool.begin().await?;
-        let known = sqlx::query_scalar::<_, String>("SELECT answer FROM claim WHERE key = $1");
+        let known = sqlx::query_scalar::<_, String>("SELECT answer FROM claim WHERE name = ?");
         if let Some(known) = known.bind(key).fetch_optional(&mut *tx).await? {
             return Ok((StatusCode::CREATED, known).into_response());
         }
         let Some(line) = pay(&mut tx, key, transfer).await? else { return Ok(answer(Ok(None))) };
         let text = format!("line {line}");
-        let claim = sqlx::query("INSERT INTO claim VALUES ($1, $2) ON CONFLICT DO NOTHING");
+        let claim =
+            sqlx::query("INSERT INTO claim (name, answer) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name");
         claim.bind(key).bind(&text).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok::<_, sqlx::Error>((StatusCode::CREATED, text).into_response())
@@ -81,7 +84,7 @@ async fn unfenced(
 
 /// Transactions by hand.
 struct Faulty {
-    pool: PgPool,
+    pool: MySqlPool,
     hand: ByHand,
     mistake: Mistake,
 }
@@ -102,23 +105,45 @@ impl Transactions for Faulty {
     }
 
     fn lend(&self, lease: LeaseRef, extensions: &mut Extensions) -> Box<dyn Undertaking> {
-        let slot = Slot {
-            open: Arc::default(),
-            pool: self.pool.clone(),
-            begin: self.hand.begin(lease, Isolation::ReadCommitted).into(),
-        };
+        let slot = Slot { open: Arc::default(), pool: self.pool.clone(), hand: self.hand.clone() };
         extensions.insert(slot.clone());
-        Box::new(Own { slot, lease, hand: self.hand.clone(), mistake: self.mistake })
+        Box::new(Own { slot, lease, mistake: self.mistake })
     }
 }
 
-type Open = Option<Transaction<'static, Postgres>>;
+/// A connection that is closed unless its transaction was ended.
+struct Begun {
+    connection: PoolConnection<MySql>,
+    mark: Mark,
+    ended: bool,
+}
+
+impl Begun {
+    async fn send(&mut self, text: String) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *self.connection).await.map(|_| ())
+    }
+
+    /// The next one may have its connection.
+    fn end(&mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+type Open = Option<Begun>;
 
 #[derive(Clone)]
 struct Slot {
     open: Arc<Mutex<Open>>,
-    pool: PgPool,
-    begin: Arc<str>,
+    pool: MySqlPool,
+    hand: ByHand,
 }
 
 /// What `Tx` is made of here.
@@ -126,41 +151,44 @@ struct Kind;
 
 impl Lender for Kind {
     type Slot = Slot;
-    type Connection = PgConnection;
+    type Connection = MySqlConnection;
     type Guard = Guard;
 
     fn take(slot: &Slot) -> Pending<'_, Result<Guard, LendError>> {
         Box::pin(async move {
             let mut open = Arc::clone(&slot.open).lock_owned().await;
             if open.is_none() {
-                let begun = slot.pool.begin_with(AssertSqlSafe(Arc::clone(&slot.begin))).await;
-                *open = Some(begun.map_err(|error| LendError::Database(error.into()))?);
+                let failed = |error: sqlx::Error| LendError::Database(error.into());
+                let connection = slot.pool.acquire().await.map_err(failed)?;
+                let (mark, text) = slot.hand.begin(Isolation::ReadCommitted);
+                let mut begun = Begun { connection, mark, ended: false };
+                begun.send(text).await.map_err(failed)?;
+                *open = Some(begun);
             }
             OwnedMutexGuard::try_map(open, Option::as_mut).map(Guard).map_err(|_| LendError::Over)
         })
     }
 }
 
-struct Guard(tokio::sync::OwnedMappedMutexGuard<Open, Transaction<'static, Postgres>>);
+struct Guard(tokio::sync::OwnedMappedMutexGuard<Open, Begun>);
 
 impl Deref for Guard {
-    type Target = PgConnection;
+    type Target = MySqlConnection;
 
-    fn deref(&self) -> &PgConnection {
-        &self.0
+    fn deref(&self) -> &MySqlConnection {
+        &self.0.connection
     }
 }
 
 impl DerefMut for Guard {
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.0
+    fn deref_mut(&mut self) -> &mut MySqlConnection {
+        &mut self.0.connection
     }
 }
 
 struct Own {
     slot: Slot,
     lease: LeaseRef,
-    hand: ByHand,
     mistake: Mistake,
 }
 
@@ -186,34 +214,18 @@ impl Undertaking for Own {
         writes: Writes,
     ) -> Pending<'a, Committed> {
         Box::pin(async move {
-            let Some(mut tx) = self.slot.open.lock().await.take() else { return Committed::Never };
-            let Ok(step) = self.hand.complete(self.lease, completion, keep, Duration::from_secs(1)) else {
+            let Some(mut begun) = self.slot.open.lock().await.take() else { return Committed::Never };
+            // Answers here are short enough for one message.
+            let Ok(end) = self.slot.hand.end(begun.mark, self.lease, completion, keep, writes) else {
                 return Committed::Rejected;
             };
-            let undo = self.hand.undo();
-            let fenced = "r.fence = $2::bigint AND r.state IN (0, 3)";
-            let sql = match self.mistake {
-                // The parameter stays, so that the statement has as many.
-                Mistake::NoFence => step.sql.replace(fenced, "$2::bigint IS NOT NULL"),
-                _ => step.sql.to_string(),
+            let text = match self.mistake {
+                Mistake::NoFence => unchecked(&end.sql, self.lease),
+                _ => end.sql,
             };
             let ends = async move {
-                if writes == Writes::RollBack {
-                    sqlx::raw_sql(undo).execute(&mut *tx).await?;
-                }
-                let mut query = sqlx::query(AssertSqlSafe(sql));
-                for value in step.values {
-                    query = match value {
-                        Value::Bytes(bytes) => query.bind(bytes),
-                        Value::Long(value) => query.bind(value),
-                        Value::Int(value) => query.bind(value),
-                        Value::Text(text) => query.bind(text),
-                    };
-                }
-                if query.fetch_optional(&mut *tx).await?.is_none() {
-                    return Ok(Committed::Lost);
-                }
-                tx.commit().await?;
+                begun.send(text).await?;
+                begun.end();
                 Ok::<_, sqlx::Error>(Committed::Applied)
             };
             if self.mistake == Mistake::AnswerFirst {
@@ -229,10 +241,17 @@ impl Undertaking for Own {
 
     fn roll_back(&mut self) -> Pending<'_, RolledBack> {
         Box::pin(async move {
-            if let Some(tx) = self.slot.open.lock().await.take() {
-                drop(tx.rollback().await);
+            if let Some(mut begun) = self.slot.open.lock().await.take()
+                && begun.send(self.slot.hand.undo(begun.mark)).await.is_ok()
+            {
+                begun.end();
             }
             RolledBack::Undone
         })
     }
+}
+
+/// The end without its condition.
+fn unchecked(end: &str, lease: LeaseRef) -> String {
+    end.replace(&format!(" AND fence = {} AND state IN (0, 3)", lease.fence.get()), "")
 }
