@@ -16,6 +16,7 @@ use semel_core::record::RecordId;
 use crate::body::Whole;
 use crate::idempotency::Idempotency;
 use crate::runtime::{BoxFuture, within};
+use crate::trace::Trace;
 
 /// Any error of the application's own.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -69,13 +70,14 @@ impl Idempotency {
     /// Has the application make the answer of a request that was done before. Changes nothing in its record.
     pub(crate) async fn rederive(
         &self,
+        trace: &Trace,
         rederiving: Rederiving,
         parts: Option<Parts>,
         id: &RecordId,
     ) -> Response<Whole> {
         let (Some(remake), Some(parts)) = (self.remake(), parts) else {
             tracing::warn!(record = %id, "the answer is kept by a reference, and its route has no `on_replay`");
-            return self.reject(rederiving.unregistered(), Some(id));
+            return self.reject(trace, rederiving.unregistered(), Some(id));
         };
         let making = {
             let (reference, limit) = (rederiving.reference().clone(), rederiving.limit());
@@ -86,20 +88,20 @@ impl Idempotency {
             Ok(Ok(Ok(made))) => made,
             Ok(Ok(Err(error))) => {
                 tracing::warn!(record = %id, %error, "`on_replay` failed");
-                return self.reject(rederiving.failed(), Some(id));
+                return self.reject(trace, rederiving.failed(), Some(id));
             }
             Ok(Err(_)) => {
                 tracing::error!(record = %id, "`on_replay` panicked");
-                return self.reject(rederiving.failed(), Some(id));
+                return self.reject(trace, rederiving.failed(), Some(id));
             }
             Err(_) => {
                 tracing::warn!(record = %id, limit = ?rederiving.within(), "`on_replay` took longer than `capture_for`");
-                return self.reject(rederiving.failed(), Some(id));
+                return self.reject(trace, rederiving.failed(), Some(id));
             }
         };
         match rederiving.answer(made.parts, made.body, made.trailers) {
-            Ok(replay) => self.replay(replay, id),
-            Err(rejection) => self.reject(rejection, Some(id)),
+            Ok(replay) => self.replay(trace, replay, id),
+            Err(rejection) => self.reject(trace, rejection, Some(id)),
         }
     }
 }

@@ -11,6 +11,7 @@ use semel_core::engine::{self, Admission, Buffering, Claiming, Decision, Rejecti
 use semel_core::observe::Event;
 use semel_core::record::{ClaimId, RecordId, Retention};
 use semel_core::store::{Begin, Begun, ReleaseAs, ReleaseBy, Settled, StoreError, StoreErrorKind};
+use tracing::Instrument as _;
 
 use crate::body::Whole;
 use crate::budget::{Peer, Place, Refused};
@@ -18,6 +19,7 @@ use crate::idempotency::Idempotency;
 use crate::read::{self, Unread};
 use crate::runtime::within;
 use crate::ticket::Ticket;
+use crate::trace::Trace;
 use crate::wait::Waited;
 
 /// What becomes of a request by its head.
@@ -55,24 +57,38 @@ impl Idempotency {
                 self.observe(&Event::Bypassed);
                 Admitted::Bypass
             }
-            Admission::Reject(rejection) => Admitted::Answer(self.reject(rejection, None)),
-            Admission::Buffer(buffering) => self.place(buffering, parts),
+            Admission::Reject(rejection) => {
+                let trace = Trace::of(parts, &self.policy().namespace);
+                Admitted::Answer(trace.within(|| self.reject(&trace, rejection, None)))
+            }
+            Admission::Buffer(buffering) => {
+                let trace = Trace::of(parts, &buffering.policy().namespace);
+                let span = trace.clone_span();
+                span.in_scope(|| self.place(buffering, parts, trace))
+            }
         }
     }
 
-    fn place(&self, buffering: Buffering, parts: &Parts) -> Admitted {
+    fn place(&self, buffering: Buffering, parts: &Parts, trace: Trace) -> Admitted {
         let limit = buffering.policy().body_limit;
         let bytes = buffering.declared().and_then(|n| usize::try_from(n).ok()).unwrap_or(limit);
         let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
         match self.budget().take(bytes, peer) {
-            Ok(place) => Admitted::Guarded(Box::new(Guarded { idempotency: self.clone(), buffering, place })),
-            Err(Refused::Full) => Admitted::Answer(self.reject(buffering.overloaded(), None)),
-            Err(Refused::Peer) => Admitted::Answer(self.reject(buffering.over_quota(), None)),
+            Ok(place) => {
+                Admitted::Guarded(Box::new(Guarded { idempotency: self.clone(), buffering, place, trace }))
+            }
+            Err(Refused::Full) => Admitted::Answer(self.reject(&trace, buffering.overloaded(), None)),
+            Err(Refused::Peer) => Admitted::Answer(self.reject(&trace, buffering.over_quota(), None)),
         }
     }
 
     /// Renders a refusal, and says so to observers and in the log under the same `instance`.
-    pub(crate) fn reject(&self, rejection: Rejection, id: Option<&RecordId>) -> Response<Whole> {
+    pub(crate) fn reject(
+        &self,
+        trace: &Trace,
+        rejection: Rejection,
+        id: Option<&RecordId>,
+    ) -> Response<Whole> {
         let instance = self.instance();
         let (code, status) = (rejection.code(), rejection.status());
         tracing::debug!(
@@ -82,12 +98,12 @@ impl Idempotency {
             record = id.map(tracing::field::display),
             "refused"
         );
-        self.observe(&Event::Rejected { code, status, id, instance: Some(instance) });
+        self.observe_in(trace, &Event::Rejected { code, status, id, instance: Some(instance) });
         rejection.render(instance).map(Whole::new)
     }
 
-    pub(crate) fn replay(&self, replay: Replay, id: &RecordId) -> Response<Whole> {
-        self.observe(&Event::Replayed { id, status: replay.status, age: replay.age });
+    pub(crate) fn replay(&self, trace: &Trace, replay: Replay, id: &RecordId) -> Response<Whole> {
+        self.observe_in(trace, &Event::Replayed { id, status: replay.status, age: replay.age });
         let mut response = Response::new(Whole::new(replay.body).with_trailers(replay.trailers));
         *response.status_mut() = replay.status;
         *response.headers_mut() = replay.headers;
@@ -102,18 +118,31 @@ pub struct Guarded {
     idempotency: Idempotency,
     buffering: Buffering,
     place: Place,
+    trace: Trace,
 }
 
 impl Guarded {
+    /// Names the route for traces, with its parameters as names (`/orders/{id}`): for a host whose framework knows it. It is
+    /// asked for only where somebody listens.
+    pub fn routed<S: AsRef<str>>(&self, route: impl FnOnce() -> Option<S>) {
+        self.trace.routed(route);
+    }
+
+    pub(crate) fn span(&self) -> tracing::Span {
+        self.trace.clone_span()
+    }
+
     /// Reads the body and claims. Dropping the future gives up whatever was claimed.
     pub async fn claim<B: HttpBody>(self: Box<Self>, parts: &Parts, body: B) -> Claimed {
-        let idempotency = self.idempotency.clone();
-        match self.read(parts, body).await {
-            Ok(Read { claiming, place, body }) => {
-                run_claim(&idempotency, *claiming, place, parts, body).await
+        let span = self.trace.clone_span();
+        let claim = async {
+            let idempotency = self.idempotency.clone();
+            match self.read(parts, body).await {
+                Ok(read) => run_claim(&idempotency, read, parts).await,
+                Err(refused) => answer(refused),
             }
-            Err(refused) => answer(refused),
-        }
+        };
+        claim.instrument(span).await
     }
 
     /// Reads the body, up to the claim.
@@ -122,21 +151,21 @@ impl Guarded {
         parts: &Parts,
         body: B,
     ) -> Result<Read, Response<Whole>> {
-        let Self { idempotency, mut buffering, mut place } = *self;
+        let Self { idempotency, mut buffering, mut place, trace } = *self;
         let limit = buffering.policy().body_within;
         let read = within(idempotency.runtime(), limit, read::whole(&mut buffering, body)).await;
         let body = match read {
             Ok(Ok(body)) => body,
-            Ok(Err(Unread::TooLarge)) => return Err(idempotency.reject(buffering.too_large(), None)),
-            Ok(Err(Unread::Cut)) => return Err(idempotency.reject(buffering.incomplete(), None)),
-            Err(_) => return Err(idempotency.reject(buffering.too_slow(), None)),
+            Ok(Err(Unread::TooLarge)) => return Err(idempotency.reject(&trace, buffering.too_large(), None)),
+            Ok(Err(Unread::Cut)) => return Err(idempotency.reject(&trace, buffering.incomplete(), None)),
+            Err(_) => return Err(idempotency.reject(&trace, buffering.too_slow(), None)),
         };
         place.shrink(body.bytes.len());
         let claim = idempotency.mint();
         let wall = idempotency.runtime().wall();
         match buffering.finish(idempotency.store().secret(), parts, &body.bytes, claim, wall) {
-            Ok(claiming) => Ok(Read { claiming: Box::new(claiming), place, body }),
-            Err(rejection) => Err(idempotency.reject(rejection, None)),
+            Ok(claiming) => Ok(Read { claiming: Box::new(claiming), place, body, trace }),
+            Err(rejection) => Err(idempotency.reject(&trace, rejection, None)),
         }
     }
 }
@@ -146,19 +175,16 @@ pub(crate) struct Read {
     pub(crate) claiming: Box<Claiming>,
     pub(crate) place: Place,
     pub(crate) body: Whole,
+    pub(crate) trace: Trace,
 }
 
 fn answer(response: Response<Whole>) -> Claimed {
     Claimed::Answer(response)
 }
 
-async fn run_claim(
-    idempotency: &Idempotency,
-    mut claiming: Claiming,
-    place: Place,
-    parts: &Parts,
-    body: Whole,
-) -> Claimed {
+async fn run_claim(idempotency: &Idempotency, read: Read, parts: &Parts) -> Claimed {
+    let Read { claiming, place, body, trace } = read;
+    let mut claiming = *claiming;
     let id = claiming.ask().id;
     let mut unheard = Unheard::new(idempotency, claiming.ask(), place);
     let mut waited = Waited::default();
@@ -168,10 +194,10 @@ async fn run_claim(
             Ok(begun) => begun,
             Err(error) => {
                 return match claiming.failed(&error) {
-                    Unclaimed::Reject(rejection) => answer(idempotency.reject(rejection, Some(&id))),
+                    Unclaimed::Reject(rejection) => answer(idempotency.reject(&trace, rejection, Some(&id))),
                     Unclaimed::RunUnguarded => {
                         tracing::warn!(record = %id, error = %error, "the store failed: running unguarded, as the route says");
-                        idempotency.observe(&Event::FailedOpen);
+                        idempotency.observe_in(&trace, &Event::FailedOpen);
                         Claimed::Unguarded(body)
                     }
                 };
@@ -182,21 +208,22 @@ async fn run_claim(
         claiming = match decision {
             Decision::Run(running) => {
                 let place = unheard.heard();
-                let mut ticket = Ticket::new(idempotency.clone(), running, place, asked_at);
+                let mut ticket = Ticket::new(idempotency.clone(), running, place, asked_at, trace);
                 if idempotency.remake().is_some() {
                     ticket.remember(parts);
                 }
                 return Claimed::Run(Box::new(ticket), body);
             }
-            Decision::Replay(replay) => return answer(idempotency.replay(*replay, &id)),
+            Decision::Replay(replay) => return answer(idempotency.replay(&trace, *replay, &id)),
             Decision::Rederive(rederiving) => {
-                return answer(idempotency.rederive(*rederiving, Some(parts.clone()), &id).await);
+                let parts = Some(parts.clone());
+                return answer(idempotency.rederive(&trace, *rederiving, parts, &id).await);
             }
-            Decision::Reject(rejection) => return answer(idempotency.reject(rejection, Some(&id))),
+            Decision::Reject(rejection) => return answer(idempotency.reject(&trace, rejection, Some(&id))),
             Decision::AskAgain(claiming) => *claiming,
             Decision::Wait(waiting) => match waited.wait(idempotency, *waiting).await {
                 Ok(claiming) => claiming,
-                Err(rejection) => return answer(idempotency.reject(rejection, Some(&id))),
+                Err(rejection) => return answer(idempotency.reject(&trace, rejection, Some(&id))),
             },
         };
     }

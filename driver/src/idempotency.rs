@@ -16,6 +16,7 @@ use semel_core::record::{ClaimId, RecordId, RecordView, Recovery};
 use semel_core::store::{
     AnyStore, Resolution, Resolved, Store, StoreError, StoreErrorKind, Transactions, Verdict,
 };
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::address::Address;
@@ -27,6 +28,7 @@ use crate::heartbeat::{self, Heart};
 use crate::persist::Parked;
 use crate::runtime::{Runtime, TokioRuntime, within};
 use crate::sweep;
+use crate::trace::{self, Trace};
 use crate::wait::Waiters;
 
 /// The most completions that wait for a store to come back.
@@ -276,6 +278,12 @@ impl Idempotency {
         self.shared.observers.notify(event);
     }
 
+    /// The same for what happened to the request of this trace.
+    pub(crate) fn observe_in(&self, trace: &Trace, event: &Event<'_>) {
+        trace.on(event);
+        self.observe(event);
+    }
+
     pub(crate) fn call_within(&self) -> Duration {
         self.shared.call_within
     }
@@ -343,6 +351,18 @@ impl Idempotency {
         tries: Tries,
         call: impl Fn() -> F,
     ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let span = trace::of_step(self.shared.store_name, step);
+        let answer = self.ask(step, tries, call).instrument(span.clone()).await;
+        if let Err(error) = &answer {
+            trace::failed(&span, error);
+        }
+        answer
+    }
+
+    async fn ask<T, F>(&self, step: &'static str, tries: Tries, call: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {

@@ -58,6 +58,7 @@ mod sweep;
 #[cfg(feature = "test")]
 mod test;
 mod ticket;
+mod trace;
 mod wait;
 mod whole;
 

@@ -13,6 +13,7 @@ use semel_core::store::{
 
 use crate::idempotency::Idempotency;
 use crate::runtime::within;
+use crate::trace::Trace;
 
 /// How long a completion that the store would not take is offered again after its client was told that the
 /// outcome is unknown.
@@ -23,6 +24,7 @@ impl Idempotency {
     /// client gets, or that the handler is to run again.
     pub(crate) async fn persist(
         &self,
+        trace: &Trace,
         settling: Settling,
         undertaking: Option<Box<dyn Undertaking>>,
         attempt: u32,
@@ -38,13 +40,13 @@ impl Idempotency {
             } else if let Step::Commit(lease, completion, keep, writes) = &step {
                 let committed = ending.commit(*lease, completion, keep, *writes).await;
                 if committed == Committed::Applied {
-                    self.tell(&step, &Settled::Applied, attempt, late);
+                    self.tell(trace, &step, &Settled::Applied, attempt, late);
                 }
                 settling.committed(committed)
             } else {
                 match self.send(&step).await {
                     Ok(settled) => {
-                        self.tell(&step, &settled, attempt, late);
+                        self.tell(trace, &step, &settled, attempt, late);
                         if settled == Settled::Applied {
                             refused = None;
                         }
@@ -151,7 +153,7 @@ impl Idempotency {
                 let sent =
                     within(this.runtime(), this.call_within().saturating_mul(4), this.send(&step)).await;
                 if let Ok(Ok(settled)) = sent {
-                    this.tell(&step, &settled, attempt, true);
+                    this.tell(&Trace::none(), &step, &settled, attempt, true);
                     return;
                 }
             }
@@ -159,7 +161,7 @@ impl Idempotency {
         self.runtime().spawn(Box::pin(task));
     }
 
-    pub(crate) fn tell(&self, step: &Step, settled: &Settled, attempt: u32, late: bool) {
+    pub(crate) fn tell(&self, trace: &Trace, step: &Step, settled: &Settled, attempt: u32, late: bool) {
         let LeaseRef { id, fence, .. } = step.lease();
         let event = match (settled, step) {
             (Settled::Superseded(view), Step::Release(..))
@@ -192,7 +194,7 @@ impl Idempotency {
                 Event::Abandoned { id: &id, attempt, fence }
             }
         };
-        self.observe(&event);
+        self.observe_in(trace, &event);
     }
 }
 

@@ -21,6 +21,7 @@ use semel_core::key::Key;
 use semel_core::observe::Event;
 use semel_core::record::{Fence, Retention};
 use semel_core::store::{LeaseRef, Undertaking};
+use tracing::Instrument as _;
 
 use crate::body::{Body, Whole};
 use crate::budget::{Detached, Place};
@@ -29,6 +30,7 @@ use crate::client::Client;
 use crate::idempotency::Idempotency;
 use crate::persist::Came;
 use crate::steps::{self, Slot};
+use crate::trace::Trace;
 
 /// A request extension for the handler: which run this is.
 #[derive(Clone, Debug)]
@@ -61,6 +63,7 @@ pub struct Ticket {
     /// The request's head, in case its answer has to be made again.
     head: Option<Box<Parts>>,
     steps: Option<Arc<Slot>>,
+    trace: Trace,
 }
 
 /// A run in a transaction.
@@ -78,6 +81,7 @@ impl Ticket {
         running: Running,
         place: Option<Place>,
         asked_at: Duration,
+        trace: Trace,
     ) -> Self {
         let lease = running.lease();
         let started = idempotency.runtime().now();
@@ -88,7 +92,7 @@ impl Ticket {
         let transacts =
             idempotency.transactions().map(|_| Transacts { undertaking: None, again: false, keep });
         let attempt = running.attempt();
-        idempotency.observe(&Event::Claimed { id: &lease.id, attempt, fence: lease.fence });
+        idempotency.observe_in(&trace, &Event::Claimed { id: &lease.id, attempt, fence: lease.fence });
         tracing::debug!(record = %lease.id, fence = %lease.fence, attempt, "claimed");
         Self {
             idempotency,
@@ -104,6 +108,7 @@ impl Ticket {
             transacts,
             head: None,
             steps: None,
+            trace,
         }
     }
 
@@ -157,16 +162,18 @@ impl Ticket {
         client: &mut Client<T>,
         overrun: impl Fn(Response<Whole>) -> T,
     ) -> Result<F::Output, Panicked> {
+        let span = self.trace.clone_span();
         let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
         let mut detached: Option<Detached> = None;
-        std::future::poll_fn(|cx| {
+        let supervised = std::future::poll_fn(|cx| {
             if let Poll::Ready(output) = call.as_mut().poll(cx) {
                 return Poll::Ready(output.map_err(Panicked));
             }
             if !self.overran && self.idempotency.heart().poll_over(self.beat, cx).is_ready() {
                 self.overran = true;
                 if let Some(running) = &self.running {
-                    client.answer(overrun(self.idempotency.reject(running.overran(), Some(&self.lease.id))));
+                    let told = self.idempotency.reject(&self.trace, running.overran(), Some(&self.lease.id));
+                    client.answer(overrun(told));
                 }
             }
             // A client that was told meanwhile waits no more, either.
@@ -174,11 +181,11 @@ impl Ticket {
                 let budget = self.idempotency.budget();
                 detached = Some(Detached::count(budget));
                 let running = budget.detached();
-                self.idempotency.observe(&Event::DetachedRun { id: &self.lease.id, running });
+                self.idempotency.observe_in(&self.trace, &Event::DetachedRun { id: &self.lease.id, running });
             }
             Poll::Pending
-        })
-        .await
+        });
+        supervised.instrument(span).await
     }
 
     /// Settles the run by the handler's answer, and gives the answer that may go out now.
@@ -194,7 +201,12 @@ impl Ticket {
     }
 
     /// As [`respond`](Self::respond), for who can call the handler again.
-    pub async fn respond_or_again<B: HttpBody>(mut self: Box<Self>, response: Response<B>) -> Responded<B> {
+    pub async fn respond_or_again<B: HttpBody>(self: Box<Self>, response: Response<B>) -> Responded<B> {
+        let span = self.trace.clone_span();
+        self.answer_or_again(response).instrument(span).await
+    }
+
+    async fn answer_or_again<B: HttpBody>(mut self: Box<Self>, response: Response<B>) -> Responded<B> {
         let (mut parts, body) = response.into_parts();
         self.end_steps().await;
         let Some(running) = self.running.take() else {
@@ -225,19 +237,27 @@ impl Ticket {
         Responded::Answer(match told {
             Reply::Live(live) => {
                 live.mark(&mut parts.headers);
+                self.trace.fresh(parts.status);
                 let body = body.unwrap_or_else(|| Body::whole(Whole::default()));
                 Response::from_parts(parts, body)
             }
-            Reply::Replay(replay) => self.idempotency.replay(replay, &self.lease.id).map(Body::whole),
+            Reply::Replay(replay) => {
+                self.idempotency.replay(&self.trace, replay, &self.lease.id).map(Body::whole)
+            }
             Reply::Rederive(rederiving) => self.rederive(*rederiving).await.map(Body::whole),
             Reply::Reject(rejection) => {
-                self.idempotency.reject(rejection, Some(&self.lease.id)).map(Body::whole)
+                self.idempotency.reject(&self.trace, rejection, Some(&self.lease.id)).map(Body::whole)
             }
         })
     }
 
     /// Settles a run that ended without an answer, and gives the answer for its client.
-    pub async fn fail(mut self: Box<Self>, failure: Failure) -> Response<Whole> {
+    pub async fn fail(self: Box<Self>, failure: Failure) -> Response<Whole> {
+        let span = self.trace.clone_span();
+        self.end_without(failure).instrument(span).await
+    }
+
+    async fn end_without(mut self: Box<Self>, failure: Failure) -> Response<Whole> {
         self.end_steps().await;
         let Some(running) = self.running.take() else {
             return Response::new(Whole::default());
@@ -249,12 +269,13 @@ impl Ticket {
             Came::Again(running) => Reply::Reject(running.overran()),
         };
         match told {
-            Reply::Reject(rejection) => self.idempotency.reject(rejection, Some(&id)),
-            Reply::Replay(replay) => self.idempotency.replay(replay, &id),
+            Reply::Reject(rejection) => self.idempotency.reject(&self.trace, rejection, Some(&id)),
+            Reply::Replay(replay) => self.idempotency.replay(&self.trace, replay, &id),
             Reply::Rederive(rederiving) => self.rederive(*rederiving).await,
             Reply::Live(live) => {
                 let mut headers = HeaderMap::new();
                 live.mark(&mut headers);
+                self.trace.fresh(failure.kind.status());
                 let mut response = Response::new(Whole::new(Bytes::new()));
                 *response.status_mut() = failure.kind.status();
                 *response.headers_mut() = headers;
@@ -282,12 +303,13 @@ impl Ticket {
 
     async fn rederive(&mut self, rederiving: Rederiving) -> Response<Whole> {
         let head = self.head.take().map(|head| *head);
-        self.idempotency.rederive(rederiving, head, &self.lease.id).await
+        self.idempotency.rederive(&self.trace, rederiving, head, &self.lease.id).await
     }
 
     async fn settle(&mut self, settling: Settling) -> Came {
         let undertaking = self.transacts.as_mut().and_then(|own| own.undertaking.take());
-        let came = self.idempotency.persist(settling, undertaking, self.attempt, self.overran).await;
+        let came =
+            self.idempotency.persist(&self.trace, settling, undertaking, self.attempt, self.overran).await;
         self.settled = matches!(came, Came::To(_));
         came
     }
@@ -305,15 +327,19 @@ impl Drop for Ticket {
         let (running, lease, attempt, late) = (self.running.take(), self.lease, self.attempt, self.overran);
         let (undertaking, keep) =
             self.transacts.take().map_or((None, Retention::default()), |own| (own.undertaking, own.keep));
+        let trace = std::mem::replace(&mut self.trace, Trace::none());
+        let span = trace.clone_span();
         let task = async move {
             let _place = place;
             match running {
-                Some(running) => drop(this.persist(running.fail(failure), undertaking, attempt, late).await),
+                Some(running) => {
+                    drop(this.persist(&trace, running.fail(failure), undertaking, attempt, late).await);
+                }
                 // It was lost while its answer was being read.
                 None => this.leave(lease, undertaking, keep).await,
             }
         };
-        self.idempotency.runtime().spawn(Box::pin(task));
+        self.idempotency.runtime().spawn(Box::pin(task.instrument(span)));
     }
 }
 

@@ -16,12 +16,14 @@ use semel_core::observe::Event;
 use semel_core::policy::{OnStoreFailure, Requirement};
 use semel_core::record::{RecordId, Recovery};
 use semel_core::store::{Acquired, AnyStore, Ended, Settled, Transact, Transacted};
+use tracing::Instrument as _;
 
 use crate::again::BoxError;
 use crate::body::Whole;
 use crate::claim::{Admitted, Guarded, Read};
 use crate::idempotency::{BuildError, Builder, Idempotency};
 use crate::ticket::Idempotent;
+use crate::trace::Trace;
 use crate::wait::Waited;
 
 /// Runs requests inside the transaction of a store that can do so: claim, writes and answer are one commit.
@@ -104,7 +106,10 @@ impl<S: Transact> OneCommit<S> {
         match self.idempotency.admit(&mut parts) {
             Admitted::Bypass => self.not_allowed(),
             Admitted::Answer(answer) => answer,
-            Admitted::Guarded(guarded) => self.guarded(guarded, parts, body, run).await,
+            Admitted::Guarded(guarded) => {
+                let span = guarded.span();
+                self.guarded(guarded, parts, body, run).instrument(span).await
+            }
         }
     }
 
@@ -131,10 +136,11 @@ impl<S: Transact> OneCommit<S> {
         H: for<'t> Fn(&S::Effects<'t>, &Request<Bytes>) -> Result<Response<Bytes>, E> + Send + Sync + 'static,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let (mut claiming, _place, request) = match guarded.read(&parts, body).await {
-            Ok(Read { claiming, place, body }) => (claiming, place, Arc::new((parts, body.bytes))),
+        let Read { mut claiming, place: _place, body, trace } = match guarded.read(&parts, body).await {
+            Ok(read) => read,
             Err(refused) => return refused,
         };
+        let request = Arc::new((parts, body.bytes));
         let this = &self.idempotency;
         let id = claiming.ask().id;
         let mut waited = Waited::default();
@@ -142,53 +148,59 @@ impl<S: Transact> OneCommit<S> {
             let asked = &claiming;
             let transact = || {
                 let (claiming, request, run) = (asked.clone(), Arc::clone(&request), Arc::clone(run));
+                // On the store's own thread.
+                let span = trace.clone_span();
                 self.store.transact(asked.ask(), move |effects, acquired| {
-                    run_once(effects, acquired, &claiming, &request, &*run)
+                    span.in_scope(|| run_once(effects, acquired, &claiming, &request, &*run))
                 })
             };
             let transacted = this.asking("transact", this.claim_tries(), transact).await;
             let begun = match transacted {
-                Ok(Transacted::Ran(done)) => return self.answer(*done, &id),
+                Ok(Transacted::Ran(done)) => return self.answer(&trace, *done, &id),
                 Ok(Transacted::Answered(begun)) => begun,
                 Err(error) => {
                     tracing::error!(record = %id, error = %error, "a request could not be run");
-                    return this.reject(claiming.uncommitted(&error), Some(&id));
+                    return this.reject(&trace, claiming.uncommitted(&error), Some(&id));
                 }
             };
             let (parts, body) = &*request;
             match claiming.answer(begun, this.store().secret(), parts, body, this.typical()) {
-                Decision::Replay(replay) => return this.replay(*replay, &id),
+                Decision::Replay(replay) => return this.replay(&trace, *replay, &id),
                 Decision::Rederive(rederiving) => {
-                    return this.rederive(*rederiving, Some(parts.clone()), &id).await;
+                    return this.rederive(&trace, *rederiving, Some(parts.clone()), &id).await;
                 }
-                Decision::Reject(rejection) => return this.reject(rejection, Some(&id)),
+                Decision::Reject(rejection) => return this.reject(&trace, rejection, Some(&id)),
                 Decision::AskAgain(again) => claiming = again,
                 Decision::Wait(waiting) => match waited.wait(this, *waiting).await {
                     Ok(again) => *claiming = again,
-                    Err(rejection) => return this.reject(rejection, Some(&id)),
+                    Err(rejection) => return this.reject(&trace, rejection, Some(&id)),
                 },
                 // The store answers so only in the transaction that runs it.
-                Decision::Run(running) => return this.reject(running.overran(), Some(&id)),
+                Decision::Run(running) => return this.reject(&trace, running.overran(), Some(&id)),
             }
         }
     }
 
     /// Committed: tells who watches, and gives the answer.
-    fn answer(&self, done: Done, id: &RecordId) -> Response<Whole> {
+    fn answer(&self, trace: &Trace, done: Done, id: &RecordId) -> Response<Whole> {
         let Done { settling, answer, attempt } = done;
         let step = settling.step();
-        self.idempotency.observe(&Event::Claimed { id, attempt, fence: step.lease().fence });
-        self.idempotency.tell(&step, &Settled::Applied, attempt, false);
+        let fence = step.lease().fence;
+        self.idempotency.observe_in(trace, &Event::Claimed { id, attempt, fence });
+        self.idempotency.tell(trace, &step, &Settled::Applied, attempt, false);
         match settling.ended() {
             Reply::Live(live) => {
                 let mut response = answer.unwrap_or_default();
                 live.mark(response.headers_mut());
+                trace.fresh(response.status());
                 response.map(Whole::new)
             }
-            Reply::Replay(replay) => self.idempotency.replay(replay, id),
+            Reply::Replay(replay) => self.idempotency.replay(trace, replay, id),
             // Only whoever was overtaken is answered so, and nobody is in one commit.
-            Reply::Rederive(rederiving) => self.idempotency.reject(rederiving.unregistered(), Some(id)),
-            Reply::Reject(rejection) => self.idempotency.reject(rejection, Some(id)),
+            Reply::Rederive(rederiving) => {
+                self.idempotency.reject(trace, rederiving.unregistered(), Some(id))
+            }
+            Reply::Reject(rejection) => self.idempotency.reject(trace, rejection, Some(id)),
         }
     }
 }

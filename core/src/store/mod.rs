@@ -582,3 +582,21 @@ pub enum StoreErrorKind {
     /// Anything else. The step may or may not have taken effect.
     Internal,
 }
+
+impl StoreErrorKind {
+    /// The kind's name for logs and traces: one of a fixed few.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Contended => "contended",
+            Self::Full => "full",
+            Self::TooLarge => "too-large",
+            Self::Undecodable => "undecodable",
+            Self::NewerSchema => "newer-schema",
+            Self::Config => "config",
+            Self::NotOpen => "not-open",
+            Self::Internal => "internal",
+        }
+    }
+}

@@ -130,6 +130,7 @@ where
             }
             Admitted::Answer(answer) => Box::pin(ready(Ok(head::answer(request, answer)))),
             Admitted::Guarded(guarded) => {
+                guarded.routed(|| request.match_pattern());
                 let (service, idempotency) = (Rc::clone(&self.service), self.guard.idempotency.clone());
                 Box::pin(run::claim_and_run(service, idempotency, guarded, request, parts))
             }

@@ -64,6 +64,7 @@ where
                 ResponseFuture::answer(answer.map(Body::whole))
             }
             Admitted::Guarded(guarded) => {
+                guarded.routed(|| target::route(&parts));
                 let ready = self.take_ready();
                 let run = |client| claim_and_run(ready, guarded, parts, body, client).in_current_span();
                 ResponseFuture::guarded(Client::attended(run, detach))

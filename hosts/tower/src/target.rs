@@ -29,3 +29,14 @@ fn original(parts: &Parts) -> Option<Uri> {
 fn original(_: &Parts) -> Option<Uri> {
     None
 }
+
+/// The route as axum's router names it, for traces.
+#[cfg(feature = "axum")]
+pub(crate) fn route(parts: &Parts) -> Option<&str> {
+    parts.extensions.get::<axum::extract::MatchedPath>().map(axum::extract::MatchedPath::as_str)
+}
+
+#[cfg(not(feature = "axum"))]
+pub(crate) fn route(_: &Parts) -> Option<&str> {
+    None
+}

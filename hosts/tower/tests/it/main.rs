@@ -14,4 +14,5 @@ mod runs;
 mod service;
 mod steps;
 mod support;
+mod traces;
 mod untouched;
