@@ -31,10 +31,14 @@ enum Kind {
     Header(HeaderName),
     Cookie(Arc<str>),
     Closure(Arc<Reader>),
+    Extension(&'static str, Arc<ExtensionReader>),
     Shared,
 }
 
 type Reader = dyn Fn(&Parts) -> Option<String> + Send + Sync;
+
+/// `None`: there is no such extension.
+type ExtensionReader = dyn Fn(&Parts) -> Option<Option<String>> + Send + Sync;
 
 impl Scope {
     /// The credentials of the request: `Authorization` of scheme Basic, Bearer, ApiKey or Token, together
@@ -76,6 +80,41 @@ impl Scope {
         Self(Kind::Closure(Arc::new(read)))
     }
 
+    /// What the closure reads from an extension that the framework's own authentication has set: a user, the claims of a
+    /// verified token. `None`, the empty string and a request without the extension are refused.
+    ///
+    /// Whoever sets it has to come before Semel: a layer outside of it (in axum and actix-web the one that is added later).
+    /// The log says so once where a request comes without it.
+    ///
+    /// ```
+    /// use semel_core::scope::Scope;
+    ///
+    /// #[derive(Clone)]
+    /// struct User {
+    ///     id: u64,
+    /// }
+    ///
+    /// let scope = Scope::extension(|user: &User| user.id.to_string());
+    /// # let _ = scope;
+    /// ```
+    pub fn extension<T, S>(read: impl Fn(&T) -> S + Send + Sync + 'static) -> Self
+    where
+        T: Send + Sync + 'static,
+        S: Into<Option<String>>,
+    {
+        let read = move |parts: &Parts| parts.extensions.get::<T>().map(|found| read(found).into());
+        Self(Kind::Extension(std::any::type_name::<T>(), Arc::new(read)))
+    }
+
+    /// The type of the extension that this scope reads, where the request does not have it: a layer that sets it is missing,
+    /// or stands where it comes too late.
+    pub fn lacks_extension(&self, parts: &Parts) -> Option<&'static str> {
+        match &self.0 {
+            Kind::Extension(name, read) => read(parts).is_none().then_some(*name),
+            Kind::Credentials | Kind::Header(_) | Kind::Cookie(_) | Kind::Closure(_) | Kind::Shared => None,
+        }
+    }
+
     /// One namespace for all callers: whoever sends a key and the same request gets the stored answer.
     pub const fn shared() -> Self {
         Self(Kind::Shared)
@@ -99,6 +138,10 @@ impl Scope {
                 let value = Zeroizing::new(read(parts).unwrap_or_default());
                 stable(value.as_bytes(), || Cow::Borrowed("a valid sign of who is calling"))
             }
+            Kind::Extension(_, read) => {
+                let value = Zeroizing::new(read(parts).flatten().unwrap_or_default());
+                stable(value.as_bytes(), || Cow::Borrowed("a valid sign of who is calling"))
+            }
             Kind::Shared => Ok(Principal::Shared),
         }
     }
@@ -111,17 +154,19 @@ impl Scope {
             Kind::Credentials => &CREDENTIALS,
             Kind::Header(name) => std::slice::from_ref(name),
             Kind::Cookie(_) => &COOKIES,
-            Kind::Closure(_) | Kind::Shared => &[],
+            Kind::Closure(_) | Kind::Extension(..) | Kind::Shared => &[],
         }
     }
 
-    /// The scope in a few words: `credentials`, `header x-tenant`, `cookie session`, `application`, `shared`.
+    /// The scope in a few words: `credentials`, `header x-tenant`, `cookie session`, `application`, `extension app::User`,
+    /// `shared`.
     pub fn describe(&self) -> String {
         match &self.0 {
             Kind::Credentials => "credentials".to_owned(),
             Kind::Header(name) => format!("header {name}"),
             Kind::Cookie(name) => format!("cookie {name}"),
             Kind::Closure(_) => "application".to_owned(),
+            Kind::Extension(name, _) => format!("extension {name}"),
             Kind::Shared => "shared".to_owned(),
         }
     }

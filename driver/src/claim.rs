@@ -9,6 +9,7 @@ use http::request::Parts;
 use http_body::Body as HttpBody;
 use semel_core::engine::{self, Admission, Buffering, Claiming, Decision, Rejection, Replay, Unclaimed};
 use semel_core::observe::Event;
+use semel_core::problem::Code;
 use semel_core::record::{ClaimId, RecordId, Retention};
 use semel_core::store::{Begin, Begun, ReleaseAs, ReleaseBy, Settled, StoreError, StoreErrorKind};
 use tracing::Instrument as _;
@@ -59,6 +60,7 @@ impl Idempotency {
             }
             Admission::Reject(rejection) => {
                 let trace = Trace::of(parts, &self.policy().namespace);
+                self.say_what_is_lacking(&rejection, parts);
                 Admitted::Answer(trace.within(|| self.reject(&trace, rejection, None)))
             }
             Admission::Buffer(buffering) => {
@@ -66,6 +68,20 @@ impl Idempotency {
                 let span = trace.clone_span();
                 span.in_scope(|| self.place(buffering, parts, trace))
             }
+        }
+    }
+
+    /// Once a route: to its clients it looks like a missing login, and would for each of them.
+    fn say_what_is_lacking(&self, rejection: &Rejection, parts: &Parts) {
+        if rejection.code() == Code::PrincipalMissing
+            && let Some(extension) = rejection.policy().scope.lacks_extension(parts)
+            && self.lacks_for_the_first_time()
+        {
+            tracing::warn!(
+                extension,
+                "a request has no such extension, which its scope reads, so it is refused as principal-missing: the layer that \
+                 sets it has to be outside of Semel's (in axum and actix-web it is added later). Said once a route"
+            );
         }
     }
 

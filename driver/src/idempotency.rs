@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -83,11 +83,14 @@ struct Route {
     typical: AtomicU64,
     transactions: Option<Arc<dyn Transactions>>,
     remake: Option<Arc<Remake>>,
+    /// It was said that an extension is missing.
+    lacked: AtomicBool,
 }
 
 impl Route {
     fn new(policy: Policy, transactions: Option<Arc<dyn Transactions>>) -> Arc<Self> {
-        Arc::new(Self { policy, typical: AtomicU64::new(0), transactions, remake: None })
+        let lacked = AtomicBool::new(false);
+        Arc::new(Self { policy, typical: AtomicU64::new(0), transactions, remake: None, lacked })
     }
 }
 
@@ -174,8 +177,13 @@ impl Idempotency {
             typical: AtomicU64::new(self.route.typical.load(Ordering::Relaxed)),
             transactions: self.route.transactions.clone(),
             remake: Some(again::erase(make)),
+            lacked: AtomicBool::new(false),
         };
         Self { shared: Arc::clone(&self.shared), route: Arc::new(route) }
+    }
+
+    pub(crate) fn lacks_for_the_first_time(&self) -> bool {
+        !self.route.lacked.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn remake(&self) -> Option<&Arc<Remake>> {

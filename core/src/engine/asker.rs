@@ -188,6 +188,11 @@ impl Rejection {
         self.0.problem.status
     }
 
+    /// The rules it was judged by.
+    pub fn policy(&self) -> &Policy {
+        &self.0.asker.policy
+    }
+
     /// The answer. `instance` names this occurrence: put it into the log line too.
     pub fn render(self, instance: Uuid) -> Response<Bytes> {
         let Rejected { problem, asker } = *self.0;

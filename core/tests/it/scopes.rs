@@ -183,6 +183,34 @@ fn a_closure_sees_extensions_and_may_refuse() {
     assert_eq!(scope.principal(&request, &key).unwrap().stable(), Some(b"acme".as_slice()));
 }
 
+// A layer in the wrong place looks to its clients like a missing login; whoever runs the service has to be told apart.
+#[test]
+fn an_extension_that_is_missing_is_told_from_one_that_names_nobody() {
+    #[derive(Clone)]
+    struct User(&'static str);
+    let scope = Scope::extension(|user: &User| (!user.0.is_empty()).then(|| user.0.to_owned()));
+    let key = Key::from_text(WEAK).unwrap();
+    let with = |user: Option<User>| {
+        let mut parts = parts(&[]);
+        user.map(|user| parts.extensions.insert(user));
+        (scope.principal(&parts, &key), scope.lacks_extension(&parts))
+    };
+    let (alice, lacks) = with(Some(User("alice")));
+    assert_eq!((alice.unwrap().stable(), lacks), (Some(&b"alice"[..]), None));
+    let (nobody, lacks) = with(Some(User("")));
+    let refused = nobody.unwrap_err();
+    assert_eq!(lacks, None);
+    let (missing, lacks) = with(None);
+    assert_eq!(missing.unwrap_err(), refused, "clients are told the same");
+    assert!(lacks.is_some_and(|name| name.ends_with("User")), "{lacks:?}");
+    assert!(!refused.to_string().contains("User"), "{refused}");
+    assert!(
+        scope.describe().starts_with("extension ") && Scope::shared().lacks_extension(&parts(&[])).is_none()
+    );
+    // Without an option around it, too.
+    assert!(Scope::extension(|user: &User| user.0.to_owned()).principal(&parts(&[]), &key).is_err());
+}
+
 #[test]
 fn shared_has_to_be_written_out_and_names_nobody() {
     let shared = ask(&Scope::shared(), WEAK, &[("cookie", "s=1")]).unwrap();

@@ -61,10 +61,55 @@ impl IdempotencyMiddleware {
     /// });
     /// # Ok(guard) }
     /// ```
+    ///
+    /// For one type that is [`carry_extension`](Self::carry_extension); this replaces what either was told before.
     #[must_use]
     pub fn carry(mut self, copy: impl Fn(&ServiceRequest, &mut Extensions) + Send + Sync + 'static) -> Self {
         self.carry = Some(Arc::new(copy));
         self
+    }
+
+    /// Copies one type, beside what was said to be copied before: for [`Scope::extension`](
+    /// semel_core::scope::Scope::extension), whatever actix-web's own authentication has found out.
+    ///
+    /// ```
+    /// use actix_web::middleware::from_fn;
+    /// use actix_web::{App, HttpMessage as _};
+    /// use semel_actix::IdempotencyMiddleware;
+    /// # use actix_web::{Error, body::MessageBody, dev::{ServiceRequest, ServiceResponse}, middleware::Next};
+    /// # use semel_actix::{BuildError, Idempotency};
+    /// # use semel_core::scope::Scope;
+    ///
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// async fn authenticate(
+    ///     request: ServiceRequest,
+    ///     next: Next<impl MessageBody>,
+    /// ) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    ///     request.extensions_mut().insert(User("alice".to_owned()));
+    ///     next.call(request).await
+    /// }
+    ///
+    /// # fn demo(idempotency: Idempotency) -> Result<(), BuildError> {
+    /// let scope = Scope::extension(|user: &User| user.0.clone());
+    /// let guard = IdempotencyMiddleware::new(idempotency.route(|rules| rules.scope(scope))?).carry_extension::<User>();
+    /// // The last one is outermost: the user is there when Semel asks.
+    /// let app = App::new().wrap(guard).wrap(from_fn(authenticate));
+    /// # drop(app);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn carry_extension<T: Clone + Send + Sync + 'static>(mut self) -> Self {
+        let before = self.carry.take();
+        self.carry(move |request, extensions| {
+            if let Some(before) = &before {
+                before(request, extensions);
+            }
+            if let Some(found) = request.extensions().get::<T>() {
+                extensions.insert(found.clone());
+            }
+        })
     }
 }
 

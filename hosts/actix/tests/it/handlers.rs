@@ -1,8 +1,12 @@
 //! What reaches the handler, and what Semel reads from actix-web's request.
 
+use actix_web::body::MessageBody;
+use actix_web::dev::{Service as _, ServiceRequest, ServiceResponse};
+use actix_web::error::ErrorUnauthorized;
 use actix_web::http::StatusCode;
+use actix_web::middleware::{Next, from_fn};
 use actix_web::test::{TestRequest, call_service, init_service};
-use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, web};
+use actix_web::{App, Error, HttpMessage as _, HttpRequest, HttpResponse, web};
 use semel_actix::{IdempotencyMiddleware, Run, Steps, StepsFailed};
 use semel_core::engine::Bypass;
 use semel_core::scope::Scope;
@@ -73,6 +77,51 @@ async fn a_scope_reads_what_is_carried_from_actix_webs_extensions() {
     }
     let nobody = Seen::of(call_service(&app, order("order-1").to_request()).await).await;
     assert_eq!((nobody.status, nobody.code(), effects.count()), (400, "principal-missing", 2));
+}
+
+/// Finds out who it is, and lets nobody else in.
+async fn authenticate(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let account = request.headers().get("x-account").and_then(|account| account.to_str().ok()?.parse().ok());
+    let account = Account(account.ok_or_else(|| ErrorUnauthorized("who are you?"))?);
+    request.extensions_mut().insert(account);
+    next.call(request).await
+}
+
+/// The order of `wrap` decides: outside it names whose key it is, inside nobody is known yet and nothing runs.
+#[actix_web::test]
+async fn a_scope_reads_what_a_middleware_outside_has_set_and_says_so_where_it_is_inside() {
+    let effects = Effects::default();
+    let guard = || {
+        let scope = Scope::extension(|account: &Account| account.0.to_string());
+        let idempotency = memory().route(|policy| policy.scope(scope)).unwrap();
+        // What was carried before is carried still.
+        IdempotencyMiddleware::new(idempotency).carry_extension::<Account>().carry_extension::<u8>()
+    };
+    let make = |effects: &Effects| {
+        let ran = effects.clone();
+        move || {
+            let n = ran.take();
+            async move { n.to_string() }
+        }
+    };
+    let by = |account: &'static str| order("order-1").insert_header(("x-account", account)).to_request();
+    let outside =
+        App::new().wrap(guard()).wrap(from_fn(authenticate)).route("/orders", web::post().to(make(&effects)));
+    let app = init_service(outside).await;
+    for (account, replayed, text) in [("1", false, "1"), ("2", false, "2"), ("1", true, "1")] {
+        let seen = Seen::of(call_service(&app, by(account)).await).await;
+        assert_eq!((seen.text.as_str(), seen.replayed()), (text, replayed));
+    }
+    assert!(app.call(order("order-1").to_request()).await.is_err(), "a stranger gets no replay");
+
+    let inside =
+        App::new().wrap(from_fn(authenticate)).wrap(guard()).route("/orders", web::post().to(make(&effects)));
+    let app = init_service(inside).await;
+    let seen = Seen::of(call_service(&app, by("1")).await).await;
+    assert_eq!((seen.status, seen.code(), effects.count()), (400, "principal-missing", 2));
 }
 
 #[actix_web::test]

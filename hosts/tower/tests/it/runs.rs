@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tracing::Instrument as _;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::registry::LookupSpan as _;
 
 use crate::support::{Effects, Seen, bounded, memory, order};
 
@@ -211,13 +212,16 @@ async fn past_max_run_the_client_is_told_and_a_late_answer_still_wins() {
 async fn the_span_of_the_request_travels_into_its_task() {
     let _default = tracing_subscriber::registry().set_default();
     let tell = service_fn(|_: Request<Full<Bytes>>| async {
-        let name = tracing::Span::current().metadata().map_or("none", |span| span.name());
-        Ok::<_, Infallible>(Response::new(name.to_owned()))
+        let names = tracing::Span::current().with_subscriber(|(id, dispatch)| {
+            let span = dispatch.downcast_ref::<tracing_subscriber::Registry>().unwrap().span(id).unwrap();
+            span.scope().from_root().map(|span| span.name()).collect::<Vec<_>>().join("/")
+        });
+        Ok::<_, Infallible>(Response::new(names.unwrap_or_default()))
     });
     let service = IdempotencyLayer::new(memory()).layer(tell);
     let span = tracing::info_span!("request");
     let seen = Seen::of(service.oneshot(order("k")).instrument(span).await.unwrap()).await;
-    assert_eq!(seen.text(), "request");
+    assert_eq!(seen.text(), "request/idempotency");
 }
 
 /// A panic in the middle of an answer once reached the server's connection, and the client got nothing at all.

@@ -10,6 +10,7 @@ use axum::routing::post;
 use axum::{Extension, Router};
 use http::{Request, StatusCode};
 use semel_store_memory::MemoryStore;
+use semel_tower::core::scope::Scope;
 use semel_tower::{Idempotency, IdempotencyLayer};
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
@@ -245,6 +246,12 @@ async fn what_is_not_guarded_has_no_span() {
     assert!(recorder.named("idempotency").is_empty() && recorder.named("store").is_empty());
 }
 
+async fn held(Extension((effects, gate)): Extension<(Effects, Arc<Semaphore>)>) -> &'static str {
+    effects.take();
+    gate.acquire().await.unwrap().forget();
+    tracing::info_span!("after").in_scope(|| "done")
+}
+
 /// The run goes to a task of its own when its client goes, and its span with it.
 #[tokio::test]
 async fn a_run_whose_client_has_gone_stays_within_its_span() {
@@ -258,11 +265,6 @@ async fn a_run_whose_client_has_gone_stays_within_its_span() {
         }
     };
     let idempotency = Idempotency::builder(MemoryStore::new()).observer(detached).build().unwrap();
-    async fn held(Extension((effects, gate)): Extension<(Effects, Arc<Semaphore>)>) -> &'static str {
-        effects.take();
-        gate.acquire().await.unwrap().forget();
-        tracing::info_span!("after").in_scope(|| "done")
-    }
     let app = Router::new()
         .route("/shops/{shop}/orders", post(held))
         .layer(Extension((effects.clone(), Arc::clone(&gate))))
@@ -300,4 +302,42 @@ async fn a_run_that_ends_without_an_answer_is_an_error() {
     ] {
         assert_eq!(told.fields.get(name).map(String::as_str), Some(value), "{name}: {told:?}");
     }
+}
+
+#[derive(Clone)]
+struct User(&'static str);
+
+/// To its clients a layer in the wrong place looks like a missing login: whoever runs the service is told which extension was
+/// missing, and not for each request again.
+#[tokio::test]
+async fn authentication_inside_of_a_scope_is_refused_and_the_log_says_where_it_belongs() {
+    let (recorder, _guard) = Recorder::start();
+    let effects = Effects::default();
+    let scope = Scope::extension(|user: &User| user.0.to_owned());
+    let idempotency = memory().route(|policy| policy.scope(scope)).unwrap();
+    let make = post(move || async move { effects.take().to_string() });
+    let orders = Router::new().route("/shops/{shop}/orders", make);
+    let (guard, user) = (IdempotencyLayer::new(idempotency), Extension(User("alice")));
+    let inside = orders.clone().layer(user.clone()).layer(guard.clone());
+    for _ in 0..3 {
+        let refused = send(&inside, order("k", "{}")).await;
+        assert_eq!((refused.status.as_u16(), refused.code()), (400, "principal-missing".to_owned()));
+    }
+    let said = |recorder: &Recorder| -> Vec<String> {
+        let events = recorder.events.lock().unwrap();
+        events
+            .iter()
+            .filter(|event| event.fields.contains_key("extension"))
+            .map(|event| format!("{event:?}"))
+            .collect()
+    };
+    let lines = said(&recorder);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for word in ["traces::User", "outside of Semel's", "principal-missing"] {
+        assert!(lines[0].contains(word), "{word}: {lines:?}");
+    }
+    recorder.clear();
+    let outside = orders.layer(guard).layer(user);
+    assert_eq!(send(&outside, order("k", "{}")).await.text(), "1");
+    assert!(said(&recorder).is_empty());
 }
