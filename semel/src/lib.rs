@@ -349,6 +349,23 @@
 //! # fn main() {}
 //! ```
 //!
+//! # openapi
+//!
+//! The feature `openapi` writes the key's header and the refusals into documents made by utoipa, for axum, actix-web and
+//! whatever else it serves: by the rules of a route, or as types for one operation.
+//!
+//! ```
+//! # #[cfg(all(feature = "openapi", feature = "memory"))]
+//! # fn demo(mut api: utoipa::openapi::OpenApi) -> Result<(), Box<dyn std::error::Error>> {
+//! use semel::openapi::Guarded;
+//! use semel::{Idempotency, MemoryStore};
+//! use utoipa::Modify as _;
+//!
+//! let idempotency = Idempotency::builder(MemoryStore::new()).require_key().build()?;
+//! Guarded::by(idempotency.policy()).modify(&mut api);
+//! # Ok(()) }
+//! ```
+//!
 //! # Errors
 //!
 //! [`BuildError`], when a handle is built: two settings contradict each other, or the store cannot do what they ask for.
@@ -397,6 +414,9 @@ pub use semel_store_redis::RedisStore;
 
 #[cfg(feature = "layers")]
 pub use semel_store_layers as layers;
+
+#[cfg(feature = "openapi")]
+pub use semel_openapi as openapi;
 
 #[cfg(feature = "gateway")]
 pub use semel_gateway as gateway;
