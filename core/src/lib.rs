@@ -51,6 +51,7 @@
 
 pub mod engine;
 pub mod fingerprint;
+mod grpc;
 pub mod identity;
 pub mod key;
 pub mod observe;

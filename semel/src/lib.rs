@@ -100,6 +100,22 @@
 //! # fn main() {}
 //! ```
 //!
+//! # gRPC
+//!
+//! In tonic the layer goes around the whole server, and the unary calls that change something are named:
+//!
+//! ```
+//! # #[cfg(feature = "memory")]
+//! # fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! use semel::{Idempotency, IdempotencyLayer, MemoryStore};
+//!
+//! let rules = Idempotency::builder(MemoryStore::new()).only_paths(["/shop.Orders/Place"]).require_key();
+//! let layer = IdempotencyLayer::new(rules.build()?).for_any_body();
+//! // tonic::transport::Server::builder().layer(layer).add_service(OrdersServer::new(orders))
+//! # drop(layer);
+//! # Ok(()) }
+//! ```
+//!
 //! # actix
 //!
 //! The feature `actix` adds a middleware for actix-web, in the module `semel::actix` with extractors of its own.
@@ -385,9 +401,9 @@ pub use semel_core::{
     engine, fingerprint, identity, key, observe, policy, problem, record, scope, steps, store,
 };
 pub use semel_tower::{
-    Address, Body, BoxError, BuildError, Builder, Contradiction, Idempotency, IdempotencyLayer,
-    IdempotencyService, Idempotent, LaterTx, NoSteps, OneCommit, OneCommitService, Peer, Rebuild,
-    ResponseFuture, StepError, Steps, StepsError, StepsOver, Tx, Undrained, Whole,
+    Address, AnyBodyLayer, AnyBodyService, Body, BoxError, BuildError, Builder, Contradiction, Idempotency,
+    IdempotencyLayer, IdempotencyService, Idempotent, LaterTx, NoSteps, OneCommit, OneCommitService, Peer,
+    Rebuild, ResponseFuture, StepError, Steps, StepsError, StepsOver, Tx, Undrained, Whole,
 };
 
 #[cfg(feature = "axum")]

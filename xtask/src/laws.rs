@@ -1,5 +1,5 @@
-//! Which laws were judged over which store, and which scenarios over which host: tables, from what the tests themselves
-//! say.
+//! Which laws were judged over which store, and which scenarios over which host, of HTTP and of gRPC: tables, from what
+//! the tests themselves say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,9 @@ pub(crate) const LAWS: Table = Table { variable: "SEMEL_LAWS", name: "laws", tit
 /// Scenarios over hosts.
 pub(crate) const HOSTS: Table =
     Table { variable: "SEMEL_HOSTS", name: "hosts", title: "scenarios held over" };
+
+/// Scenarios of gRPC over its hosts.
+pub(crate) const GRPC: Table = Table { variable: "SEMEL_GRPC", name: "grpc", title: "calls held over" };
 
 impl Table {
     /// A new, empty file, out of the way.

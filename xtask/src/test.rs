@@ -37,7 +37,7 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Exit {
         tests.args(["test", "--no-fail-fast", "--all-targets", "--color", run::color()]);
     }
     tests.args(&selection).env(SKIPS, &skips);
-    let judged = [laws::LAWS, laws::HOSTS].map(|table| {
+    let judged = [laws::LAWS, laws::HOSTS, laws::GRPC].map(|table| {
         let file = table.file(root);
         tests.env(table.variable, &file);
         (table, file)

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ORIGIN, TRAILER};
+use http::header::{ACCEPT, CONTENT_TYPE, ORIGIN, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use uuid::Uuid;
 
 use super::rederive::{Rederiving, Shown};
+use crate::grpc::CONTENT_TYPE_GRPC;
 use crate::key::Key;
 use crate::policy::Policy;
 use crate::policy::keep::Outcome;
-use crate::problem::{Code, Problem};
+use crate::problem::{self, Code, Problem};
 use crate::record::{Record, Recovery, StoredBody, StoredResponse};
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -27,6 +28,8 @@ pub(super) struct Asked {
     pub(super) policy: Policy,
     pub(super) key: Option<Key>,
     pub(super) accept: Vec<HeaderValue>,
+    /// The request is a call of gRPC.
+    pub(super) grpc: bool,
     pub(super) origin: Option<HeaderValue>,
     /// The seconds of a `Prefer: wait` that were granted.
     pub(super) waits: Option<u64>,
@@ -54,6 +57,7 @@ impl Asker {
             policy: policy.clone(),
             key: None,
             accept: headers.get_all(ACCEPT).iter().cloned().collect(),
+            grpc: problem::grpc::is_asked(headers),
             origin: headers.get(ORIGIN).cloned(),
             waits: None,
             behind_another: false,
@@ -183,7 +187,7 @@ impl Rejection {
         self.0.problem.code
     }
 
-    /// The status it is answered with.
+    /// The status it is answered with over HTTP; over gRPC that is 200, and the code's own status says it.
     pub fn status(&self) -> StatusCode {
         self.0.problem.status
     }
@@ -199,6 +203,9 @@ impl Rejection {
         let mut headers = HeaderMap::new();
         for value in &asker.accept {
             headers.append(ACCEPT, value.clone());
+        }
+        if asker.grpc {
+            headers.insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
         }
         let mut response = asker.policy.render(&problem.with_instance(instance), &headers);
         asker.decorate(response.headers_mut());

@@ -32,6 +32,7 @@ fn requests(rules: &PolicyBuilder) -> Result<(), String> {
             "`methods` names {method}, which is safe (RFC 9110, 9.2.1): a repeat of it needs no guard"
         ));
     }
+    rules.paths.check()?;
     let by = match rules.fingerprint.body {
         BodyMode::Json => None,
         BodyMode::Raw => Some("raw, byte by byte"),

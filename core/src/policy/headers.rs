@@ -8,6 +8,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::grpc::GRPC_ACCEPT_ENCODING;
 use crate::record::{Fence, StoredResponse};
 
 /// `Idempotency-Attempt`: tells the handler or upstream which run this is, from 1.
@@ -26,7 +27,8 @@ pub struct HeaderRules {
     /// Whether `Set-Cookie` is stored and replayed. Off by default: a replay would set an old session again.
     pub keep_set_cookie: bool,
     /// Whether the application may answer a guarded request in a content coding. Off by default: a retry may
-    /// accept other codings than the first try did, so guarded requests go on with `Accept-Encoding: identity`.
+    /// accept other codings than the first try did, so guarded requests go on with `Accept-Encoding: identity`, and
+    /// calls of gRPC with `grpc-accept-encoding: identity`.
     pub keep_encodings: bool,
     /// What marks a replay. Default `Idempotency-Replayed: true`.
     pub marker: Marker,
@@ -90,6 +92,9 @@ impl HeaderRules {
         headers.insert(IDEMPOTENCY_FENCE, HeaderValue::from(fence.get()));
         if !self.keep_encodings {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            if headers.contains_key(&GRPC_ACCEPT_ENCODING) {
+                headers.insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            }
         }
     }
 
@@ -101,6 +106,9 @@ impl HeaderRules {
     /// `WWW-Authenticate`, `Authentication-Info`, `Server-Timing`, `Via`, `Alt-Svc`,
     /// `Strict-Transport-Security`, `Clear-Site-Data`, `RateLimit*`, `Retry-After`, `X-Request-Id`,
     /// `traceparent`, `tracestate`, and the four `Idempotency-*` fields of Semel.
+    ///
+    /// Of gRPC the same: `grpc-retry-pushback-ms`, the reports of load (`endpoint-load-metrics`, its `-bin`) and the traces
+    /// of one call (`grpc-trace-bin`, `grpc-tags-bin`, `grpc-server-stats-bin`).
     ///
     /// `X-RateLimit*` and `X-Rate-Limit*`, the names that `RateLimit*` had before it was a draft, go the same
     /// way: an old budget told as the present one makes a client stop or rush.
@@ -219,6 +227,12 @@ fn is_momentary(name: &str) -> bool {
             | "x-request-id"
             | "traceparent"
             | "tracestate"
+            | "grpc-retry-pushback-ms"
+            | "endpoint-load-metrics"
+            | "endpoint-load-metrics-bin"
+            | "grpc-server-stats-bin"
+            | "grpc-tags-bin"
+            | "grpc-trace-bin"
             | "idempotency-attempt"
             | "idempotency-fence"
             | "idempotency-outcome"
@@ -327,6 +341,22 @@ mod tests {
         assert_eq!(headers["accept-encoding"], "gzip, br");
     }
 
+    /// gRPC has codings of its own, for each message: a retry that takes none of the first try's could not read it.
+    #[test]
+    fn a_call_of_grpc_is_asked_for_plain_messages_too() {
+        let fence = Fence::new(1).unwrap();
+        let asked = [("grpc-accept-encoding", "gzip"), ("grpc-accept-encoding", "zstd,identity")];
+        let mut headers = fields(&asked);
+        HeaderRules::default().prepare_run(&mut headers, 1, fence);
+        assert_eq!(headers.get_all("grpc-accept-encoding").iter().collect::<Vec<_>>(), ["identity"]);
+        let mut headers = fields(&asked);
+        HeaderRules { keep_encodings: true, ..HeaderRules::default() }.prepare_run(&mut headers, 1, fence);
+        assert_eq!(headers.get_all("grpc-accept-encoding").iter().count(), 2);
+        let mut headers = HeaderMap::new();
+        HeaderRules::default().prepare_run(&mut headers, 1, fence);
+        assert!(!headers.contains_key("grpc-accept-encoding"), "what is no gRPC is told nothing of it");
+    }
+
     /// Edge case of the contract: fields that `Connection` names belong to the first exchange alone.
     #[test]
     fn every_field_that_connection_names_is_left_out() {
@@ -347,12 +377,14 @@ mod tests {
         let dropped = "connection keep-alive proxy-authenticate proxy-connection proxy-status te trailer \
              transfer-encoding upgrade content-length date age set-cookie www-authenticate \
              authentication-info server-timing via alt-svc strict-transport-security clear-site-data \
-             ratelimit ratelimit-policy ratelimit-limit ratelimit-reset x-ratelimit-limit \
+             grpc-retry-pushback-ms endpoint-load-metrics endpoint-load-metrics-bin grpc-server-stats-bin \
+             grpc-tags-bin grpc-trace-bin ratelimit ratelimit-policy ratelimit-limit ratelimit-reset x-ratelimit-limit \
              x-ratelimit-remaining x-rate-limit-reset retry-after x-request-id traceparent tracestate \
              idempotency-outcome idempotency-replayed idempotency-attempt idempotency-fence";
         let kept = "content-type location etag last-modified cache-control expires vary link content-language \
              content-encoding content-disposition access-control-allow-origin idempotency-key \
-             rate-card x-proxy-hint proxy x-correlation";
+             rate-card x-proxy-hint proxy x-correlation grpc-status grpc-message grpc-status-details-bin \
+             grpc-encoding trace-bin";
         let mut answer = HeaderMap::new();
         for name in dropped.split_ascii_whitespace().chain(kept.split_ascii_whitespace()) {
             answer.append(name, HeaderValue::from_static("v"));

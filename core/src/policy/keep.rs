@@ -8,9 +8,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
+use crate::grpc;
 use crate::policy::headers::IDEMPOTENCY_OUTCOME;
 
 /// What an answer does to the record of its request.
@@ -210,8 +210,8 @@ impl Keep {
             return Class::Unknown;
         }
         if status == StatusCode::OK
-            && Grpc::of(headers).is_some()
-            && let Some(code) = grpc_status(headers)
+            && grpc::Kind::of(headers).is_some()
+            && let Some(code) = grpc::status_of(headers)
         {
             return self.classify_grpc(code);
         }
@@ -232,7 +232,9 @@ impl Keep {
         said: Option<Outcome>,
     ) -> Class {
         if Self::awaits_trailers(status, headers, said) {
-            return trailers.and_then(grpc_status).map_or(Class::Unknown, |code| self.classify_grpc(code));
+            return trailers
+                .and_then(grpc::status_of)
+                .map_or(Class::Unknown, |code| self.classify_grpc(code));
         }
         self.classify(status, headers, said)
     }
@@ -241,8 +243,8 @@ impl Keep {
     pub(crate) fn awaits_trailers(status: StatusCode, headers: &HeaderMap, said: Option<Outcome>) -> bool {
         said.is_none()
             && status == StatusCode::OK
-            && Grpc::of(headers) == Some(Grpc::Native)
-            && grpc_status(headers).is_none()
+            && grpc::Kind::of(headers) == Some(grpc::Kind::Native)
+            && grpc::status_of(headers).is_none()
     }
 
     /// What a gRPC status code says.
@@ -274,7 +276,9 @@ impl Keep {
     ) -> Class {
         let asked = matches!(self.0, Rule::Custom { .. })
             && !leaves_unknown(status)
-            && !(status == StatusCode::OK && Grpc::of(headers).is_some() && grpc_status(headers).is_some());
+            && !(status == StatusCode::OK
+                && grpc::Kind::of(headers).is_some()
+                && grpc::status_of(headers).is_some());
         match class {
             Class::Unknown if said.is_none() && !asked => Class::Release,
             class => class,
@@ -283,8 +287,8 @@ impl Keep {
 
     /// Whether an answer says that the request failed: what it wrote is not to stay.
     pub(crate) fn failed(status: StatusCode, headers: &HeaderMap, trailers: Option<&HeaderMap>) -> bool {
-        let grpc = || grpc_status(headers).or_else(|| trailers.and_then(grpc_status));
-        status.as_u16() >= 400 || (Grpc::of(headers).is_some() && grpc().is_some_and(|code| code != 0))
+        let ended = || grpc::status_of(headers).or_else(|| trailers.and_then(grpc::status_of));
+        status.as_u16() >= 400 || (grpc::Kind::of(headers).is_some() && ended().is_some_and(|code| code != 0))
     }
 
     fn by_status(&self, status: StatusCode, headers: &HeaderMap) -> Class {
@@ -304,41 +308,6 @@ impl Keep {
 /// 502 and 504 when they lost their upstream, and 1xx but 101 or 600 and above are no final status.
 fn leaves_unknown(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 499 | 502 | 504 | 100 | 102..=199 | 600..)
-}
-
-/// Where a gRPC answer carries its status when it is not in the head.
-#[derive(Clone, Copy, PartialEq)]
-enum Grpc {
-    /// In the trailer section.
-    Native,
-    /// In the body.
-    Web,
-}
-
-impl Grpc {
-    fn of(headers: &HeaderMap) -> Option<Self> {
-        let value = headers.get(CONTENT_TYPE)?.as_bytes();
-        let (prefix, rest) = value.split_at_checked(b"application/grpc".len())?;
-        if !prefix.eq_ignore_ascii_case(b"application/grpc") {
-            return None;
-        }
-        match rest.first() {
-            None | Some(b'+' | b';' | b' ' | b'\t') => Some(Self::Native),
-            Some(b'-') => Some(Self::Web),
-            Some(_) => None,
-        }
-    }
-}
-
-/// The gRPC status of a field section; one that does not parse, or is said in two ways, reads as UNKNOWN.
-fn grpc_status(fields: &HeaderMap) -> Option<u32> {
-    const UNKNOWN: u32 = 2;
-    let mut values = fields.get_all(HeaderName::from_static("grpc-status")).iter();
-    let first = values.next()?;
-    if values.any(|value| value != first) {
-        return Some(UNKNOWN);
-    }
-    Some(first.to_str().ok().and_then(|text| text.trim().parse().ok()).unwrap_or(UNKNOWN))
 }
 
 impl FromStr for Keep {

@@ -4,6 +4,7 @@ mod answers;
 mod check;
 pub mod headers;
 pub mod keep;
+mod paths;
 pub mod profile;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::store::Quota;
 pub use answers::Answers;
 pub use headers::HeaderRules;
 pub use keep::Keep;
+pub use paths::Paths;
 pub use profile::Profile;
 
 /// The rules of a route, checked.
@@ -69,6 +71,8 @@ pub struct PolicyBuilder {
     pub namespace: Arc<str>,
     /// Methods that are guarded. Default POST and PATCH.
     pub methods: Vec<Method>,
+    /// Paths that are guarded. Default all.
+    pub paths: Paths,
     /// Whether a guarded request without a key is refused. Default: it passes through.
     pub requirement: Requirement,
     /// The key's field, syntax, format and length.
@@ -173,6 +177,7 @@ impl Default for PolicyBuilder {
         Self {
             namespace: Arc::from("default"),
             methods: vec![Method::POST, Method::PATCH],
+            paths: Paths::default(),
             requirement: Requirement::default(),
             key: KeyRules::default(),
             scope: Scope::default(),
@@ -218,6 +223,21 @@ macro_rules! policy_setters {
         #[must_use]
         pub fn methods(mut $self, methods: impl IntoIterator<Item = ::http::Method>) -> Self {
             $path.methods = methods.into_iter().collect();
+            $self
+        }
+
+        /// Guards these [paths]($crate::policy::Paths) instead of all: a name that ends in `/` stands for all that is
+        /// below it.
+        #[must_use]
+        pub fn only_paths<N: Into<String>>(mut $self, names: impl IntoIterator<Item = N>) -> Self {
+            $path.paths = $crate::policy::Paths::Only(names.into_iter().map(Into::into).collect());
+            $self
+        }
+
+        /// Guards all [paths]($crate::policy::Paths) but these: a name that ends in `/` stands for all that is below it.
+        #[must_use]
+        pub fn except_paths<N: Into<String>>(mut $self, names: impl IntoIterator<Item = N>) -> Self {
+            $path.paths = $crate::policy::Paths::Except(names.into_iter().map(Into::into).collect());
             $self
         }
 

@@ -1,11 +1,12 @@
 //! Errors on the wire: RFC 9457 problem details, one `type` URI a condition.
 //!
-//! A [`Problem`] is data: what the condition is and what the client may do. Rendering is apart, so that other
-//! protocols can render the same data their own way.
+//! A [`Problem`] is data: what the condition is and what the client may do. Rendering is apart: the same data is told
+//! as the status of a call where the request is one of gRPC.
 
 mod accept;
 mod code;
 mod docs;
+pub(crate) mod grpc;
 mod render;
 
 use std::borrow::Cow;

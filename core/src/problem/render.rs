@@ -9,15 +9,21 @@ use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, LINK, LOCATION
 use http::{HeaderMap, HeaderValue, Response};
 
 use super::accept::{Format, negotiate};
-use super::{Docs, Problem};
+use super::{Docs, Problem, grpc};
 use crate::policy::headers::IDEMPOTENCY_OUTCOME;
 
 impl Problem {
     /// The answer, in the format that the request's `Accept` asks for: `text/markdown`, `application/json`, or
     /// else `application/problem+json`.
     ///
+    /// To a request whose `Content-Type` is `application/grpc` it is HTTP 200 and the status of a call
+    /// ([`Code::grpc_status`](super::Code::grpc_status)), with `google.rpc.ErrorInfo`, `RetryInfo` and `Help` as its details.
+    ///
     /// The body is there also for HEAD; the host leaves it out and adds `Content-Length` and `Date`.
     pub fn render(&self, request_headers: &HeaderMap, docs: &Docs) -> Response<Bytes> {
+        if grpc::is_asked(request_headers) {
+            return self.grpc(docs);
+        }
         let format = negotiate(request_headers);
         let uri = docs.uri(self.code);
         let body = match format {
@@ -122,7 +128,7 @@ enum Member<'a> {
 }
 
 /// `Retry-After` in whole seconds: rounded up, since earlier is too early, and never 0, which asks for a storm.
-fn whole_seconds(after: Duration) -> u64 {
+pub(super) fn whole_seconds(after: Duration) -> u64 {
     after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0)).max(1)
 }
 

@@ -257,6 +257,25 @@ fn a_method_that_differs_in_case_alone_is_guarded() {
     }
 }
 
+// Every call of gRPC is a POST: what is a stream must not be waited for, and what is not named needs no key.
+#[test]
+fn paths_say_what_is_guarded_where_methods_cannot() {
+    let only = policy(|p| p.only_paths(["/orders"]).require_key());
+    let except = policy(|p| p.except_paths(["/orders"]).require_key());
+    assert!(matches!(admit(&only, &mut keyed()), Admission::Buffer(_)));
+    assert!(matches!(admit(&only, &mut parts(&[])), Admission::Reject(_)));
+    assert!(matches!(admit(&except, &mut keyed()), Admission::Bypass));
+    assert!(
+        matches!(admit(&except, &mut parts(&[])), Admission::Bypass),
+        "a key is required of what is guarded"
+    );
+    let mut other = keyed();
+    other.uri = "/watch?a=/orders".parse().unwrap();
+    assert!(matches!(admit(&only, &mut other), Admission::Bypass));
+    assert!(matches!(admit(&except, &mut other), Admission::Buffer(_)));
+    assert!(Policy::builder().only_paths(["orders"]).build().is_err());
+}
+
 trait V7 {
     fn new_v7_at(at: Timestamp) -> String;
 }

@@ -13,6 +13,30 @@ fn page() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy.md")).unwrap()
 }
 
+fn page_of_tonic() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/hosts/tonic.md")).unwrap()
+}
+
+const GRPC: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
 /// The cells of the rows of the table that begins with this line.
 fn table(page: &str, head: &str) -> Vec<Vec<String>> {
     let (_, rows) = page.split_once(head).unwrap_or_else(|| panic!("no table {head}"));
@@ -66,6 +90,34 @@ fn every_code_is_in_the_table_with_its_status_and_what_to_do() {
         .map(|code| format!("[`{code}`](problems/{code}.md) {} {}", code.status().as_u16(), code.retry()))
         .collect();
     assert_eq!(said, is);
+}
+
+#[test]
+fn every_code_is_in_the_table_of_grpc_with_its_status() {
+    let rows = table(&page_of_tonic(), "| code | status | retry |");
+    let said: Vec<_> = rows.iter().map(|row| format!("{} {} {}", row[0], row[1], row[2])).collect();
+    let name = |code: &Code| GRPC[usize::try_from(code.grpc_status()).unwrap()];
+    let is: Vec<_> = Code::ALL
+        .iter()
+        .map(|code| format!("[`{code}`](../problems/{code}.md) {} {}", name(code), code.retry()))
+        .collect();
+    assert_eq!(said, is);
+}
+
+#[test]
+fn every_grpc_status_is_judged_as_the_page_says() {
+    let rows = table(&page_of_tonic(), "| status | what happens to the key |");
+    for (number, name) in (0..).zip(GRPC) {
+        let named = |row: &&Vec<String>| row[0].split(',').any(|of| of.trim() == name);
+        let row = rows.iter().find(named).unwrap_or(&rows[2]);
+        let word = match Keep::default().classify_grpc(number) {
+            Class::Store => "stored",
+            Class::Release => "released",
+            Class::Unknown => "unknown",
+            Class::Forget => "forgotten",
+        };
+        assert!(row[1].starts_with(word), "{name}: {row:?}");
+    }
 }
 
 // The page gives these in words; whoever changes a default is sent there by this test.

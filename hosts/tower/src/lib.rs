@@ -19,10 +19,18 @@
 //! included.
 //!
 //! Rules differ by route: `idempotency.route(|policy| policy.require_key())` gives a handle with other rules over
-//! the same store. On bare hyper, wrap the body first: `request.map(semel_tower::Body::passed)`.
+//! the same store. A server whose request bodies cannot be made again from bytes, such as tonic's or bare hyper, takes
+//! [`IdempotencyLayer::for_any_body`].
 //!
 //! Inside a nested router of axum the target that counts is the client's own, with the prefix that the router cut
 //! off, so that `/v1/orders` and `/v2/orders` are two endpoints (this needs the feature `axum`).
+//!
+//! # gRPC
+//!
+//! A call is a POST with trailers, and is guarded like any request. In tonic:
+//! `Server::builder().layer(IdempotencyLayer::new(idempotency).for_any_body())`. Every call is a POST, and a stream has no end to
+//! wait for, so name the unary calls that are guarded with `only_paths(["/shop.Orders/Place"])`. Answers are judged by the status of
+//! the call, and refusals are statuses with `google.rpc` details. gRPC-Web is not known.
 //!
 //! # Where to put it
 //!
@@ -50,6 +58,7 @@
 //! | `axum` | axum's body, the targets of its nested routers, and the extractors [`Run`], [`Steps`], [`Tx`] and [`LaterTx`] |
 //! | `test` | `Idempotency::test`: a memory store, and a clock that is moved by hand |
 
+mod any_body;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
@@ -60,6 +69,7 @@ mod service;
 mod target;
 mod tx;
 
+pub use any_body::{AnyBodyLayer, AnyBodyService};
 pub use future::ResponseFuture;
 pub use layer::IdempotencyLayer;
 pub use one_commit::OneCommitService;

@@ -11,8 +11,8 @@ use semel_driver::{Body, Whole};
 /// A request body that can be made again from its bytes, so that a guarded handler is given the type it
 /// expects.
 ///
-/// Bodies that cannot, such as hyper's `Incoming`, are wrapped before the layer:
-/// `request.map(semel_tower::Body::passed)`.
+/// Those that cannot, such as hyper's `Incoming` and the body of tonic, take
+/// [`IdempotencyLayer::for_any_body`](crate::IdempotencyLayer::for_any_body).
 pub trait Rebuild: HttpBody {
     /// The same kind of body, from bytes and trailers that are all here.
     fn rebuild(whole: Whole) -> Self;

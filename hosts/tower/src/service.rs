@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body::Body as HttpBody;
 use semel_core::engine::{Dispatch, Failure, FailureKind};
 use semel_driver::{Admitted, Body, BoxFuture, Claimed, Client, Guarded, Idempotency, Panicked, Responded};
@@ -56,8 +56,12 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
+        let local = target::widen(&mut parts);
         match self.idempotency.admit(&mut parts) {
-            Admitted::Bypass => ResponseFuture::bypass(self.inner.call(Request::from_parts(parts, body))),
+            Admitted::Bypass => {
+                target::narrow(&mut parts, local);
+                ResponseFuture::bypass(self.inner.call(Request::from_parts(parts, body)))
+            }
             Admitted::Answer(answer) => {
                 // What readiness reserved (a place in a buffer, a permit) is given back: nothing is called.
                 drop(self.take_ready());
@@ -66,7 +70,8 @@ where
             Admitted::Guarded(guarded) => {
                 guarded.routed(|| target::route(&parts));
                 let ready = self.take_ready();
-                let run = |client| claim_and_run(ready, guarded, parts, body, client).in_current_span();
+                let run =
+                    |client| claim_and_run(ready, guarded, (parts, local), body, client).in_current_span();
                 ResponseFuture::guarded(Client::attended(run, detach))
             }
         }
@@ -87,7 +92,7 @@ pub(crate) type Outcome<R, E> = Result<Result<Response<Body<R>>, E>, Panicked>;
 async fn claim_and_run<S, B, R>(
     mut inner: S,
     guarded: Box<Guarded>,
-    mut parts: Parts,
+    (mut parts, local): (Parts, Option<Uri>),
     body: B,
     mut client: Client<Outcome<R, S::Error>>,
 ) where
@@ -95,7 +100,6 @@ async fn claim_and_run<S, B, R>(
     B: Rebuild,
     R: HttpBody,
 {
-    let local = target::widen(&mut parts);
     let claimed = guarded.claim(&parts, body).await;
     target::narrow(&mut parts, local);
     let (mut ticket, whole) = match claimed {

@@ -37,6 +37,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("docs/hosts/poem.md", "examples/poem-hello/src/main.rs"),
     ("docs/hosts/salvo.md", "examples/salvo-hello/src/main.rs"),
     ("docs/hosts/warp.md", "examples/warp-hello/src/main.rs"),
+    ("docs/hosts/tonic.md", "examples/tonic-hello/src/main.rs"),
     ("docs/recovery.md", "examples/reconcile/src/main.rs"),
     ("docs/steps.md", "examples/axum-steps/src/main.rs"),
     ("docs/transactional.md", "examples/axum-payments/src/main.rs"),

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use super::headers::Marker;
 use super::keep::{Class, Keep};
 use super::{Policy, PolicyBuilder};
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Problem, grpc};
 
 mod stripe;
 
@@ -123,12 +123,12 @@ impl Profile {
 }
 
 impl Policy {
-    /// A problem as this route tells it: as its profile does, or else as the request's `Accept` asks
-    /// ([`Problem::render`]).
+    /// A problem as this route tells it: as its profile does, or else as the request asks ([`Problem::render`]). A call
+    /// of gRPC gets a status, whatever the profile.
     pub fn render(&self, problem: &Problem, request_headers: &HeaderMap) -> Response<Bytes> {
         match self.profile {
-            Some(profile) => profile.render(problem, self),
-            None => problem.render(request_headers, &self.docs),
+            Some(profile) if !grpc::is_asked(request_headers) => profile.render(problem, self),
+            _ => problem.render(request_headers, &self.docs),
         }
     }
 }

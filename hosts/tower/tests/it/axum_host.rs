@@ -116,6 +116,21 @@ async fn a_key_used_under_another_nest_is_refused() {
     assert_eq!((replayed.as_deref(), body.as_str()), (Some("true"), "first"));
 }
 
+/// Rules name paths as clients write them: judged by what a router leaves of them, these would guard nothing.
+#[tokio::test]
+async fn a_nested_path_is_guarded_by_the_name_that_clients_use() {
+    let rules = Idempotency::builder(MemoryStore::new()).only_paths(["/v1/orders"]);
+    let layer = IdempotencyLayer::new(rules.build().unwrap());
+    let tell = |run: Option<Run>, uri: axum::http::Uri| async move { format!("{} {uri}", run.is_some()) };
+    let api = || Router::new().route("/orders", post(tell)).layer(layer.clone());
+    let app = Router::new().nest("/v1", api()).nest("/v2", api());
+    for (path, told) in [("/v1/orders", "true /orders"), ("/v2/orders", "false /orders")] {
+        let mut request = order("k", "{}");
+        *request.uri_mut() = path.parse().unwrap();
+        assert_eq!(text(app.clone().oneshot(request).await.unwrap()).await.2, told);
+    }
+}
+
 /// The handler of a nested router still sees the path that its router gave it.
 #[tokio::test]
 async fn a_nested_handler_sees_its_own_path() {

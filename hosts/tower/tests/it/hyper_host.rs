@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use semel_tower::{Body, IdempotencyLayer};
 use tokio::net::{TcpListener, TcpStream};
-use tower::{ServiceBuilder, service_fn};
+use tower::{Layer as _, service_fn};
 
 use crate::support::{Effects, Seen, bounded, memory, order};
 
@@ -25,10 +25,7 @@ async fn a_hyper_server_runs_a_key_once_over_a_socket() {
             Ok::<_, hyper::Error>(Response::new(Full::<Bytes>::from(format!("{n}: {} bytes", body.len()))))
         }
     });
-    let service = ServiceBuilder::new()
-        .map_request(|request: Request<Incoming>| request.map(Body::passed))
-        .layer(IdempotencyLayer::new(memory()))
-        .service(handler);
+    let service = IdempotencyLayer::new(memory()).for_any_body().layer(handler);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -56,7 +53,7 @@ async fn a_hyper_server_runs_a_key_once_over_a_socket() {
 /// The same with nothing but a function, for servers without tower.
 #[tokio::test]
 async fn a_service_function_of_hyper_can_call_the_layer_itself() {
-    use tower::{Layer as _, ServiceExt as _};
+    use tower::ServiceExt as _;
     let handler = service_fn(|_: Request<Body<Incoming>>| async {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("done")))
     });

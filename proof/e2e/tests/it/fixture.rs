@@ -102,22 +102,27 @@ impl Kind {
 /// Runs scenarios over one kind of host, with its records in memory, in a file, and on a server.
 macro_rules! on_host {
     ($host:ident, $($scenario:ident),*) => {
+        $crate::fixture::on_host!(hosts: $host, $($scenario),*);
+    };
+    ($($hosts:ident)::*: $host:ident, $($scenario:ident),*) => {
         mod $host {
-            crate::fixture::over!($host, memory, Memory, $($scenario),*);
-            crate::fixture::over!($host, sqlite, Sqlite, $($scenario),*);
-            crate::fixture::over!($host, postgres, Postgres, $($scenario),*);
+            use $crate::$($hosts::)*$host::HOST;
+
+            $crate::fixture::over!(memory, Memory, $($scenario),*);
+            $crate::fixture::over!(sqlite, Sqlite, $($scenario),*);
+            $crate::fixture::over!(postgres, Postgres, $($scenario),*);
         }
     };
 }
 pub(crate) use on_host;
 
 macro_rules! over {
-    ($host:ident, $name:ident, $records:ident, $($scenario:ident),*) => {
+    ($name:ident, $records:ident, $($scenario:ident),*) => {
         mod $name {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $scenario() {
-                    let kind = $crate::hosts::$host::HOST.over($crate::records::Records::$records);
+                    let kind = super::HOST.over($crate::records::Records::$records);
                     let told = $crate::table::Told::new(module_path!(), stringify!($scenario));
                     told.judge(kind.records, super::super::$scenario(kind)).await;
                 }

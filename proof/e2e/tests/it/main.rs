@@ -9,6 +9,7 @@ mod draft;
 mod drills;
 mod edges;
 mod fixture;
+mod grpc;
 mod hosts;
 mod proxy;
 mod records;

@@ -27,17 +27,20 @@ const LACKS: &[(&str, &str, &str)] = &[
 pub(crate) struct Told {
     host: &'static str,
     records: &'static str,
+    /// Names the file of its table.
+    table: &'static str,
     theme: &'static str,
     scenario: &'static str,
 }
 
 impl Told {
-    /// From the path of the module that the test is in: `it::draft::axum::memory`.
+    /// From the path of the module that the test is in: `it::draft::axum::memory`, `it::grpc::calls::tonic::memory`.
     pub(crate) fn new(module: &'static str, scenario: &'static str) -> Self {
         let mut path = module.rsplit("::");
         let mut next = || path.next().expect("a theme, a host and its records");
         let (records, host, theme) = (next(), next(), next());
-        Self { host, records, theme, scenario }
+        let table = if next() == "grpc" { "SEMEL_GRPC" } else { "SEMEL_HOSTS" };
+        Self { host, records, table, theme, scenario }
     }
 
     /// Runs the scenario. Where a host lacks what it asks for, it has to fail: a lack that has ended is struck off.
@@ -67,8 +70,8 @@ impl Told {
 
     /// Appends one line in one write: tests run side by side.
     fn tell(&self, word: &str) {
-        let Some(file) = std::env::var_os("SEMEL_HOSTS") else { return };
-        let Self { host, records, theme, scenario } = self;
+        let Some(file) = std::env::var_os(self.table) else { return };
+        let Self { host, records, theme, scenario, .. } = self;
         let line = format!("{word}\t{host}\t{records}\t{theme}\t{scenario}\n");
         let opened = std::fs::OpenOptions::new().append(true).create(true).open(&file);
         opened.and_then(|mut file| file.write_all(line.as_bytes())).expect("the table's file can be written");
