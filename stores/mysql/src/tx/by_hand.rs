@@ -34,6 +34,32 @@ use crate::{MySqlStore, NAME};
 /// `Transactions::tolerates_renewals` is `true` at [`Isolation::ReadCommitted`]; above it where
 /// `innodb_snapshot_isolation` is off, as on MySQL and by default before MariaDB 11.6.
 ///
+/// ```no_run
+/// # use semel_core::{record::{Completion, Retention}, store::{Committed, LeaseRef, Writes}};
+/// # use semel_store_mysql::{ByHand, Isolation, MySqlStore, Says};
+/// # trait Driver {
+/// #     async fn script(&mut self, sql: &str) -> Result<(), u16>;
+/// #     async fn prepared(&mut self, sql: &str, value: &[u8]) -> Result<(), u16>;
+/// # }
+/// # async fn demo(store: &MySqlStore, mut driver: impl Driver, lease: LeaseRef, answer: &Completion) -> Option<Committed> {
+/// let hand = store.by_hand();
+/// let (mark, begin) = hand.begin(Isolation::ReadCommitted);
+/// driver.script(&begin).await.ok()?;
+/// // What the handler does.
+/// let end = hand.end(mark, lease, answer, &Retention::default(), Writes::Commit).ok()?;
+/// if let Some(ahead) = end.ahead {
+///     driver.prepared(ahead.sql, &ahead.value).await.ok()?;
+/// }
+/// let came = match driver.script(&end.sql).await.map_err(ByHand::says) {
+///     Ok(()) => Committed::Applied,
+///     Err(Says::Over | Says::Conflict) => Committed::Conflict, // after `look`
+///     Err(Says::Lost) => Committed::Lost, // likewise
+///     Err(Says::Nothing) => Committed::Unheard,
+/// };
+/// # Some(came)
+/// # }
+/// ```
+///
 /// What [`MySqlStore::transactions`] looks at when it is opened, nobody looks at here: the connection has to lead to the
 /// store's server, and its user needs `SELECT, UPDATE` on the table `record` and `SELECT, INSERT, DELETE` on `mark`.
 #[derive(Clone)]
