@@ -110,7 +110,7 @@ use semel_core::store::{
     ReleaseAs, ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept,
     Transactions, Verdict, Watch,
 };
-use semel_store_kit::{Encoded, Watchers};
+use semel_store_kit::{Encoded, Watchers, blocking};
 use tokio::sync::Semaphore;
 
 pub use sql::Clock;
@@ -216,7 +216,7 @@ impl Builder {
     ///
     /// Those of [`open`](Self::open).
     pub fn open_blocking(self) -> Result<MySqlStore, StoreError> {
-        blocking(|| self.open())
+        blocking(NAME, || self.open())
     }
 
     /// Makes the tables, or brings them up to date, and says what was done. Nothing else is written: neither a secret
@@ -237,7 +237,7 @@ impl Builder {
     ///
     /// Those of [`bring_up_to_date`](Self::bring_up_to_date).
     pub fn bring_up_to_date_blocking(self) -> Result<Migrated, StoreError> {
-        blocking(|| self.bring_up_to_date())
+        blocking(NAME, || self.bring_up_to_date())
     }
 
     fn opening(self, desk: &Desk) -> Opening {
@@ -263,19 +263,6 @@ impl Builder {
         })?;
         Ok((desk, names))
     }
-}
-
-/// On a thread of its own, since nothing may block in the caller's, should it be in a runtime.
-fn blocking<T: Send, F: Future<Output = Result<T, StoreError>>>(
-    work: impl FnOnce() -> F + Send,
-) -> Result<T, StoreError> {
-    let refused = || StoreError::new(NAME, StoreErrorKind::Unavailable, "no thread to open the store");
-    // The runtime ends on that thread as well: a runtime may not be dropped inside another one.
-    let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime.map_err(|error| refused().with_source(error))?.block_on(work())
-    };
-    std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|_| Err(refused())))
 }
 
 /// Records in a MariaDB or MySQL database.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use semel_core::identity::Secret;
-use semel_core::store::{Migrated, Migration, StoreError, StoreErrorKind};
+use semel_core::store::{Migrated, Migration, StoreErrorKind};
+use semel_store_kit::random;
 use semel_store_kit::shape::told;
 
 use crate::connect::Session;
@@ -236,7 +237,7 @@ async fn secret(session: &mut Session, opening: &Opening) -> Result<Secret, Faul
     if check.is_none() {
         let made = match &opening.secret {
             Some(_) => None,
-            None => Some(random_secret().map_err(Fault::Refused)?),
+            None => Some(Secret::from_bytes(random(NAME).map_err(Fault::Refused)?)),
         };
         let check_of_it = opening.secret.as_ref().or(made.as_ref()).map(check_of).unwrap_or_default();
         let text = format!(
@@ -269,15 +270,6 @@ async fn kept_secret(session: &mut Session) -> Result<Kept, Fault> {
     let rows = session.script("SELECT secret, secret_check FROM {p}meta WHERE one = 1").await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Ok((bytes(row, 0)?, bytes(row, 1)?))
-}
-
-fn random_secret() -> Result<Secret, StoreError> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        StoreError::new(NAME, StoreErrorKind::Unavailable, "the system gives no random numbers")
-            .with_source(error)
-    })?;
-    Ok(Secret::from_bytes(bytes))
 }
 
 /// A name under the secret: it tells two secrets apart and gives neither away.

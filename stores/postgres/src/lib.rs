@@ -124,7 +124,7 @@ use semel_core::store::{
     ReleaseBy, Resolution, Resolved, Settled, Store, StoreError, StoreErrorKind, Swept, Transactions,
     Verdict, Watch,
 };
-use semel_store_kit::{Encoded, Watchers};
+use semel_store_kit::{Encoded, Watchers, blocking};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Semaphore;
 
@@ -262,7 +262,7 @@ impl Builder {
     ///
     /// Those of [`open`](Self::open).
     pub fn open_blocking(self) -> Result<PostgresStore, StoreError> {
-        blocking(|| self.open())
+        blocking(NAME, || self.open())
     }
 
     /// Makes the schema, or brings it up to date, and says what was done. Nothing else is written: neither a secret nor
@@ -282,7 +282,7 @@ impl Builder {
     ///
     /// Those of [`bring_up_to_date`](Self::bring_up_to_date).
     pub fn bring_up_to_date_blocking(self) -> Result<Migrated, StoreError> {
-        blocking(|| self.bring_up_to_date())
+        blocking(NAME, || self.bring_up_to_date())
     }
 
     /// A thread for a store with these settings, before it has connected to anything.
@@ -312,18 +312,6 @@ impl Builder {
         }))?;
         Ok((desk, schema, listen))
     }
-}
-
-/// Runs a future to its end on a thread of its own, since nothing may block in the caller's, should it be in a runtime.
-fn blocking<T: Send, F: Future<Output = Result<T, StoreError>>>(
-    work: impl FnOnce() -> F + Send,
-) -> Result<T, StoreError> {
-    let refused = || StoreError::new(NAME, StoreErrorKind::Unavailable, "no thread to open the store");
-    let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime.map_err(|error| refused().with_source(error))?.block_on(work())
-    };
-    std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|_| Err(refused())))
 }
 
 /// Records in a PostgreSQL database.

@@ -1,7 +1,8 @@
 //! Brings a schema up to date, gives it its secret, and refuses what is not ours or newer.
 
 use semel_core::identity::Secret;
-use semel_core::store::{Migrated, Migration, StoreError, StoreErrorKind};
+use semel_core::store::{Migrated, Migration, StoreErrorKind};
+use semel_store_kit::random;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
@@ -139,7 +140,7 @@ impl Connections {
         if check.is_none() {
             let made = match &opening.secret {
                 Some(_) => None,
-                None => Some(random_secret().map_err(Fault::Refused)?),
+                None => Some(Secret::from_bytes(random(NAME).map_err(Fault::Refused)?)),
             };
             let check_of_it = opening.secret.as_ref().or(made.as_ref()).map(check_of).unwrap_or_default();
             let text = opening.schema.write(
@@ -231,15 +232,6 @@ async fn kept_secret(session: &mut Session, schema: &Schema) -> Result<Kept, Fau
     let rows = session.script(&schema.write("SELECT secret, secret_check FROM {schema}.meta")).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Ok((bytes(row, 0)?, bytes(row, 1)?))
-}
-
-fn random_secret() -> Result<Secret, StoreError> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        StoreError::new(NAME, StoreErrorKind::Unavailable, "the system gives no random numbers")
-            .with_source(error)
-    })?;
-    Ok(Secret::from_bytes(bytes))
 }
 
 /// A name under the secret: it tells two secrets apart and gives neither away.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::Extensions;
 use semel_core::record::RecordId;
 use semel_core::store::{LeaseRef, StoreError, StoreErrorKind, Undertaking};
+use semel_store_kit::random;
 use semel_store_kit::shape::told;
 use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool, Row as _};
 
@@ -93,7 +94,7 @@ impl TransactionsBuilder<'_> {
     /// of the two cannot be reached.
     pub async fn open(self) -> Result<MySqlTransactions, StoreError> {
         let Self { store, pool, isolation, timeout } = self;
-        let lock = format!("semel {}", RecordId::from_bytes(random()?));
+        let lock = format!("semel {}", RecordId::from_bytes(random(NAME)?));
         let mut open = pool.acquire().await.map_err(unreachable)?;
         // What is left of this connection is not the pool's business: it holds a lock.
         open.close_on_drop();
@@ -180,18 +181,9 @@ async fn keeps_to_its_moment(connection: &mut MySqlConnection) -> Result<bool, s
     })
 }
 
-fn random<const N: usize>() -> Result<[u8; N], StoreError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        let what = "the system gives no random numbers";
-        StoreError::new(NAME, StoreErrorKind::Unavailable, what).with_source(error)
-    })?;
-    Ok(bytes)
-}
-
 /// A name that no other handle of a store has.
 pub(crate) fn origin() -> Result<RecordId, StoreError> {
-    random().map(RecordId::from_bytes)
+    random(NAME).map(RecordId::from_bytes)
 }
 
 /// Transactions of an application's pool, in which the records of one [`MySqlStore`] are completed.

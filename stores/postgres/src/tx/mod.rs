@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::Extensions;
 use semel_core::record::RecordId;
 use semel_core::store::{LeaseRef, StoreError, StoreErrorKind, Undertaking};
+use semel_store_kit::random;
 use sqlx::{AssertSqlSafe, PgPool, Row as _};
 
 pub(crate) use by_hand::statement;
@@ -104,7 +105,7 @@ impl TransactionsBuilder<'_> {
             let what = "the application's pool gives no connection";
             StoreError::new(NAME, StoreErrorKind::Unavailable, what).with_source(error)
         };
-        let lock = i64::from_be_bytes(random::<8>()?);
+        let lock = i64::from_be_bytes(random::<8>(NAME)?);
         let mut open = self.pool.begin().await.map_err(unreachable)?;
         let text = format!("SELECT pg_advisory_xact_lock({lock})");
         sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *open).await.map_err(unreachable)?;
@@ -143,18 +144,9 @@ SELECT nullif(concat_ws('; ',
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = '{name}' AND c.relname = 'record'";
 
-fn random<const N: usize>() -> Result<[u8; N], StoreError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        let what = "the system gives no random numbers";
-        StoreError::new(NAME, StoreErrorKind::Unavailable, what).with_source(error)
-    })?;
-    Ok(bytes)
-}
-
 /// A name that no other handle of a store has.
 pub(crate) fn origin() -> Result<RecordId, StoreError> {
-    random().map(RecordId::from_bytes)
+    random(NAME).map(RecordId::from_bytes)
 }
 
 /// Transactions of an application's pool, in which the records of one [`PostgresStore`] are completed.
