@@ -135,6 +135,22 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # rocket
+//!
+//! The feature `rocket` adds a fairing for Rocket, in the module `semel::rocket` with guards of its own.
+//!
+//! ```
+//! # #[cfg(all(feature = "rocket", feature = "memory"))]
+//! # fn demo(routes: Vec<::rocket::Route>) -> Result<(), Box<dyn std::error::Error>> {
+//! use semel::rocket::IdempotencyFairing;
+//! use semel::{Idempotency, MemoryStore};
+//!
+//! let idempotency = Idempotency::builder(MemoryStore::new()).require_key().build()?;
+//! let guarded = IdempotencyFairing::new(idempotency).mount("/orders", routes);
+//! let rocket = ::rocket::build().attach(guarded);
+//! # Ok(()) }
+//! ```
+//!
 //! # memory
 //!
 //! The feature `memory` (a default) keeps records in this process: for one instance that may forget, and for tests.
@@ -411,6 +427,9 @@ pub use semel_tower::{NoTransaction, NotGuarded, Run};
 
 #[cfg(feature = "actix")]
 pub use semel_actix as actix;
+
+#[cfg(feature = "rocket")]
+pub use semel_rocket as rocket;
 
 #[cfg(feature = "memory")]
 pub use semel_store_memory::MemoryStore;

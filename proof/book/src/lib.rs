@@ -18,6 +18,10 @@ mod tower {}
 mod actix {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/hosts/rocket.md")]
+mod rocket {}
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/hosts/gateway.md")]
 mod gateway {}
 

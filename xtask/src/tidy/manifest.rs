@@ -16,6 +16,7 @@ const CRATES: &[(&str, u8)] = &[
     ("semel-tower", 3),
     ("semel-actix", 3),
     ("semel-openapi", 3),
+    ("semel-rocket", 3),
     ("semel-gateway", 4),
     ("semel", 5),
     ("semel-cli", 6),

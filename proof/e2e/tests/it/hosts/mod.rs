@@ -6,6 +6,7 @@ pub(crate) mod axum;
 pub(crate) mod gateway;
 pub(crate) mod hyper;
 pub(crate) mod poem;
+pub(crate) mod rocket;
 pub(crate) mod salvo;
 pub(crate) mod warp;
 
@@ -15,6 +16,7 @@ macro_rules! on_every_host {
         crate::fixture::on_host!(axum, $($scenario),*);
         crate::fixture::on_host!(hyper, $($scenario),*);
         crate::fixture::on_host!(actix, $($scenario),*);
+        crate::fixture::on_host!(rocket, $($scenario),*);
         crate::fixture::on_host!(poem, $($scenario),*);
         crate::fixture::on_host!(salvo, $($scenario),*);
         crate::fixture::on_host!(warp, $($scenario),*);

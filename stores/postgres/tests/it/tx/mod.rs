@@ -5,6 +5,7 @@ mod commits;
 mod conflicts;
 mod doubt;
 mod misuse;
+mod rocket;
 mod start;
 mod steps;
 

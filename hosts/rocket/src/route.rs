@@ -1,0 +1,118 @@
+//! The two sides of a guarded route: the one that clients reach, and the one inside that runs.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use http::Extensions;
+use rocket::http::Status;
+use rocket::route::{Handler, Outcome, Route};
+use rocket::{Data, Request};
+use semel_driver::{Admitted, Body, Idempotency};
+
+use crate::app::Slot;
+use crate::head::Target;
+use crate::lent::Lent;
+use crate::{body, head, run};
+
+/// Copies what scopes and policies read from a request of Rocket.
+pub(crate) type Carry = Arc<dyn Fn(&Request<'_>, &mut Extensions) + Send + Sync>;
+
+/// Claims, and has the application inside run what it claimed.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    pub(crate) idempotency: Idempotency,
+    pub(crate) carry: Option<Carry>,
+    pub(crate) app: Slot,
+}
+
+impl Guard {
+    /// The route that clients reach in the place of this one. What its guards ask of Rocket is asked inside.
+    pub(crate) fn before(self, route: &Route) -> Route {
+        let mut before = Route::ranked(route.rank, route.method, route.uri.as_str(), self);
+        before.name.clone_from(&route.name);
+        before.format.clone_from(&route.format);
+        before
+    }
+}
+
+#[rocket::async_trait]
+impl Handler for Guard {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
+        let Some(app) = self.app.app() else {
+            return Outcome::Error(Status::ServiceUnavailable);
+        };
+        // Never run unguarded what cannot be judged.
+        let Ok(mut parts) = head::of_request(request) else {
+            return Outcome::Error(Status::BadRequest);
+        };
+        if let Some(copy) = &self.carry {
+            copy(request, &mut parts.extensions);
+        }
+        let (target, sent) = (Target::of(request), body::sent(data));
+        match self.idempotency.admit(&mut parts) {
+            Admitted::Bypass => {
+                let limit = self.idempotency.policy().body_limit;
+                run::pass(app, request, &target, &parts.headers, sent, limit).await
+            }
+            Admitted::Answer(answer) => Outcome::Success(head::answer(answer.map(Body::whole))),
+            Admitted::Guarded(guarded) => {
+                guarded.routed(|| request.route().map(by_names));
+                run::claim_and_run(app, request, target, guarded, parts, sent).await
+            }
+        }
+    }
+}
+
+/// A route's path as collectors of traces write it: `/orders/{id}`.
+fn by_names(route: &Route) -> String {
+    route.uri.path().replace('<', "{").replace('>', "}")
+}
+
+/// Sees a handler panic before Rocket makes a 500 of it.
+#[derive(Clone)]
+pub(crate) struct Watched(Box<dyn Handler>);
+
+impl Watched {
+    /// The same route, watched.
+    pub(crate) fn over(mut route: Route) -> Route {
+        route.handler = Box::new(Self(route.handler));
+        route
+    }
+}
+
+#[rocket::async_trait]
+impl Handler for Watched {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
+        // In a block, so that a panic of the call itself is caught like one of its future.
+        let call = AssertUnwindSafe(async { self.0.handle(request, data).await });
+        call.catch_unwind().await.unwrap_or_else(|panic| {
+            Lent::of(request).told.panicked();
+            // Rocket says in its log which handler it was.
+            std::panic::resume_unwind(panic)
+        })
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("idempotency", &self.idempotency).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket::http::Method;
+    use rocket::route::dummy_handler;
+
+    use super::*;
+
+    #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #[test]
+    fn a_route_is_named_with_its_base_and_the_names_of_its_parameters() {
+        let route = Route::new(Method::Post, "/<id>/lines?<q>", dummy_handler);
+        let route = route.map_base(|_| "/orders".to_owned()).unwrap();
+        assert_eq!(by_names(&route), "/orders/{id}/lines");
+    }
+}
