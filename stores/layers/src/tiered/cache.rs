@@ -1,29 +1,31 @@
 //! Completed records, for a while, within so many bytes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hashlink::LruCache;
 use http::HeaderMap;
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache as Moka;
 use semel_core::record::{Completion, Record, RecordId, State, StoredBody};
 use semel_core::store::Begin;
 
 use super::Tier;
 
-/// Invalidations of so many groups of records are told apart.
+/// Records are kept, and their invalidations told apart, in so many groups, each with a lock of its own.
 const STRIPES: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Cache {
-    records: Moka<RecordId, Arc<Cached>>,
     stripes: Box<[Mutex<Stripe>]>,
+    /// What all records weigh, and those that are about to be put in.
+    bytes: AtomicU64,
     tier: Tier,
 }
 
-/// Held while a record of the stripe is put in or taken out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Stripe {
+    /// What was asked for last is asked for again: retries come in bursts. So the others leave first.
+    records: LruCache<RecordId, Cached>,
     /// How often one was invalidated.
     invalidations: u64,
     /// Calls under way that may change one.
@@ -35,7 +37,7 @@ struct Cached {
     record: Record,
     asked: Duration,
     until: Duration,
-    weight: u32,
+    weight: u64,
 }
 
 /// Taken before the store is asked: its answer is kept only if nothing was invalidated meanwhile.
@@ -47,22 +49,16 @@ pub(super) struct Asked {
 
 impl Cache {
     pub(super) fn new(tier: Tier) -> Self {
-        let records = Moka::builder()
-            .max_capacity(tier.max_bytes)
-            .weigher(|_, cached: &Arc<Cached>| cached.weight)
-            // What was asked for last is asked for again: retries come in bursts.
-            .eviction_policy(EvictionPolicy::lru())
-            // By moka's own clock, to give memory back; what may be answered is judged by `until`.
-            .time_to_live(tier.max_age)
-            .build();
-        let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
-        Self { records, stripes, tier }
+        let stripe = || Stripe { records: LruCache::new_unbounded(), invalidations: 0, changing: 0 };
+        let stripes = (0..STRIPES).map(|_| Mutex::new(stripe())).collect();
+        Self { stripes, bytes: AtomicU64::new(0), tier }
     }
 
     /// The answer to a claim, where the contract's table says so for every store: completed, and made by an
     /// equal request of an equal principal.
     pub(super) fn answer(&self, ask: &Begin, now: Duration) -> Option<Record> {
-        let cached = self.records.get(&ask.id)?;
+        let mut stripe = self.stripe(&ask.id);
+        let cached = stripe.records.get(&ask.id)?;
         let view = &cached.record.view;
         let equal = view.fingerprint == Some(ask.fingerprint) && view.principal == ask.principal;
         if !equal || now >= cached.until {
@@ -83,20 +79,25 @@ impl Cache {
         let lives = view.expires.map_or(Duration::ZERO, |expires| expires.since(view.now));
         let good_for = lives.saturating_sub(self.tier.margin).min(self.tier.max_age);
         let weight = weigh(&record.completion, view.settings.len());
-        let small = weight <= self.tier.max_entry;
-        let Ok(weight) = u32::try_from(weight) else { return };
+        let small = weight <= self.tier.max_entry.min(self.tier.max_bytes);
         if view.state != State::Completed || good_for.is_zero() || !small {
             return;
         }
-        let until = asked.at.saturating_add(good_for);
-        let cached = Arc::new(Cached { record: record.clone(), asked: asked.at, until, weight });
-        let stripe = self.stripe(&view.id);
-        if stripe.invalidations == asked.invalidations && stripe.changing == 0 {
-            self.records.insert(view.id, cached);
+        // What will not be kept drives nothing out.
+        let unchanged = self.stripe(&view.id).is_unchanged_since(asked);
+        if !unchanged || !self.makes_room(weight, &view.id, asked.at) {
+            return;
         }
+        let until = asked.at.saturating_add(good_for);
+        let cached = Cached { record: record.clone(), asked: asked.at, until, weight };
+        let mut stripe = self.stripe(&view.id);
+        let out = if stripe.is_unchanged_since(asked) {
+            stripe.records.insert(view.id, cached)
+        } else {
+            Some(cached)
+        };
         drop(stripe);
-        // Otherwise moka evicts only now and then, and meanwhile holds more than its bound.
-        self.records.run_pending_tasks();
+        self.give_back(out);
     }
 
     /// A call is about to be sent that may change the record. From here on it is not answered from the cache, nor kept:
@@ -105,9 +106,50 @@ impl Cache {
         let mut stripe = self.stripe(&id);
         stripe.changing += 1;
         stripe.invalidations = stripe.invalidations.wrapping_add(1);
-        self.records.invalidate(&id);
+        let out = stripe.records.remove(&id);
         drop(stripe);
+        self.give_back(out);
         Change(self, id)
+    }
+
+    /// Whether so many bytes fit, which count from then on: takes out what is over in the record's stripe, and then what
+    /// was longest not asked for, in that stripe and in the next ones. Holds one lock at a time.
+    fn makes_room(&self, weight: u64, id: &RecordId, now: Duration) -> bool {
+        let first = place(id);
+        // What is over and was asked for later than something that is not leaves with a later call.
+        while self.take_oldest(first, |oldest| oldest.until <= now) {}
+        let sum = |bytes: u64| bytes.checked_add(weight).filter(|sum| *sum <= self.tier.max_bytes);
+        let fits = || self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok();
+        let mut stripes = (0..STRIPES).cycle().skip(first).take(STRIPES);
+        // A stripe that is empty sends on to the next one. All are, where others are about to put theirs in.
+        fits()
+            || stripes.any(|at| {
+                while self.take_oldest(at, |_| true) {
+                    if fits() {
+                        return true;
+                    }
+                }
+                false
+            })
+    }
+
+    /// Takes out the record of a stripe that was longest not asked for, if it is such a one.
+    fn take_oldest(&self, at: usize, such: impl FnOnce(&Cached) -> bool) -> bool {
+        let mut stripe = self.lock(at);
+        let out = match stripe.records.iter().next() {
+            Some((_, oldest)) if such(oldest) => stripe.records.remove_lru(),
+            _ => None,
+        };
+        drop(stripe);
+        let taken = out.is_some();
+        self.give_back(out.map(|(_, cached)| cached));
+        taken
+    }
+
+    fn give_back(&self, out: Option<Cached>) {
+        if let Some(cached) = out {
+            self.bytes.fetch_sub(cached.weight, Ordering::Relaxed);
+        }
     }
 
     #[cfg(test)]
@@ -116,16 +158,31 @@ impl Cache {
     }
 
     fn stripe(&self, id: &RecordId) -> MutexGuard<'_, Stripe> {
-        // Ids are keyed hashes: any byte of them is evenly spread.
-        let place = usize::from(id.as_bytes()[0]) % STRIPES;
+        self.lock(place(id))
+    }
+
+    fn lock(&self, place: usize) -> MutexGuard<'_, Stripe> {
         self.stripes[place].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> u64 {
-        self.records.run_pending_tasks();
-        self.records.weighted_size()
+        let held = |at| self.lock(at).records.iter().map(|(_, cached)| cached.weight).sum::<u64>();
+        let held = (0..STRIPES).map(held).sum();
+        assert_eq!(self.bytes.load(Ordering::Relaxed), held, "what is counted is not what is held");
+        held
     }
+}
+
+impl Stripe {
+    const fn is_unchanged_since(&self, asked: Asked) -> bool {
+        self.invalidations == asked.invalidations && self.changing == 0
+    }
+}
+
+/// Ids are keyed hashes: any byte of them is evenly spread.
+fn place(id: &RecordId) -> usize {
+    usize::from(id.as_bytes()[0]) % STRIPES
 }
 
 /// A change under way. Dropped after the store's answer, and also where the caller stopped waiting for it: whoever asked
@@ -162,6 +219,8 @@ fn weigh(completion: &Completion, settings: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use semel_core::record::{
         ClaimId, Fence, Fingerprint, RecordView, Recovery, Retention, StoredResponse, Timestamp,
     };
@@ -229,6 +288,60 @@ mod tests {
         assert!(cache.bytes() > 50_000, "it holds hardly anything");
         assert!(cache.answer(&ask(255), Duration::ZERO).is_some(), "the newest is not there");
         assert!(cache.answer(&ask(0), Duration::ZERO).is_none());
+    }
+
+    // Retries come in bursts: what is asked for now must not leave for what nobody asks for.
+    #[test]
+    fn what_was_longest_not_asked_for_leaves_first() {
+        let cache = Cache::new(Tier::new().max_bytes(25_000));
+        // In one stripe, where the order is exact.
+        let [one, two, three] = [1, 65, 129];
+        put(&cache, &record(one, 10_000), Duration::ZERO);
+        put(&cache, &record(two, 10_000), Duration::ZERO);
+        assert!(cache.answer(&ask(one), Duration::ZERO).is_some());
+        put(&cache, &record(three, 10_000), Duration::ZERO);
+        let there = |n| cache.answer(&ask(n), Duration::ZERO).is_some();
+        assert_eq!([there(one), there(two), there(three)], [true, false, true]);
+    }
+
+    // Bytes that were counted and are not there any more would make the cache smaller with each.
+    #[test]
+    fn what_leaves_gives_its_bytes_back() {
+        let cache = Cache::new(Tier::new());
+        put(&cache, &record(1, 10_000), Duration::ZERO);
+        let one = cache.bytes();
+        put(&cache, &record(1, 10_000), Duration::ZERO);
+        assert_eq!(cache.bytes(), one, "the same again");
+        let asked = cache.ask(&record(2, 10).view.id, Duration::ZERO);
+        cache.invalidate(&record(2, 10).view.id);
+        cache.keep(asked, &record(2, 10_000));
+        assert_eq!(cache.bytes(), one, "one that was not kept");
+        // Its stripe's next one, after it is over.
+        put(&cache, &record(65, 10), Duration::from_secs(5));
+        assert!(cache.bytes() < one, "one that is over");
+        cache.invalidate(&record(65, 10).view.id);
+        assert_eq!(cache.bytes(), 0);
+    }
+
+    // Threads that put in and take out at the same time must neither exceed the bound nor lose count.
+    #[test]
+    fn threads_keep_count_together() {
+        let cache = Cache::new(Tier::new().max_bytes(60_000));
+        std::thread::scope(|scope| {
+            for thread in 0..4_u8 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for n in 0..=255_u8 {
+                        put(cache, &record(n.wrapping_mul(thread + 1), 5000), Duration::ZERO);
+                        assert!(cache.bytes.load(Ordering::Relaxed) <= 60_000);
+                        if n % 3 == 0 {
+                            cache.invalidate(&RecordId::from_bytes([n; 32]));
+                        }
+                    }
+                });
+            }
+        });
+        assert!(cache.bytes() > 0);
     }
 
     // One answer that fills the cache drives all others out.

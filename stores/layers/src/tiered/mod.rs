@@ -36,7 +36,8 @@ use cache::{Cache, Change};
 /// # Cost and limits
 ///
 /// Up to [`max_bytes`](Self::max_bytes) of memory; records that weigh more than [`max_entry`](Self::max_entry)
-/// are not kept. The least recently used leave first. What is kept is what passes here: above the sealing layer
+/// are not kept. What was longest not asked for leaves first, in one of 64 groups of records. What is over
+/// leaves when another record of its group comes. What is kept is what passes here: above the sealing layer
 /// answers lie in memory in the clear, below it they stay sealed and are opened at each replay.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
@@ -89,8 +90,6 @@ impl Tier {
             () if self.max_age.is_zero() => {
                 Some("`max_age` is zero: nothing would be answered from the cache")
             }
-            // moka's own limit.
-            () if self.max_age > Duration::from_hours(24 * 365) => Some("`max_age` is more than a year"),
             () if self.max_bytes < self.max_entry => Some("one record may weigh more than all together"),
             () => None,
         }
