@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use crate::desk::Step;
 use crate::error::{Fault, churned};
 use crate::ops::{find, millis};
-use crate::row::{after, bytes, long, now, record};
+use crate::row::{bytes, long, now, record};
 use crate::session::{Arg, Session};
 
 /// At most so many records are looked at in one statement of a list, and in one sweep.
@@ -33,7 +33,7 @@ pub(crate) fn read<'s>(session: &'s mut Session, id: &'s RecordId) -> Step<'s, O
         let now = now(&answer)?;
         match record(&answer, 1)? {
             Some(row) if row.written == State::Completed && !row.is_over(now) => {
-                Ok(Some(Sealed { row, blob: bytes(&answer, after(1))?, now }))
+                Ok(Some(Sealed { row, blob: bytes(&answer, 2)?, now }))
             }
             _ => Ok(None),
         }

@@ -15,7 +15,7 @@ use sqlx::postgres::PgRow;
 use crate::batch::Batched;
 use crate::desk::Step;
 use crate::error::{Fault, churned};
-use crate::row::{after, bytes, fence, long, now, record};
+use crate::row::{bytes, fence, long, now, record};
 use crate::session::{Arg, Session, written};
 
 /// How often a step looks again when others come and go meanwhile.
@@ -106,7 +106,7 @@ async fn try_begin(session: &mut Session, claim: &Claim) -> Result<Option<Claime
     match judge(&claim.ask, record(&answer, 3)?, now, room) {
         Next::Answer(begun) | Next::Known(_, Judged::Answer(begun)) => Ok(Some(Claimed::Begun(begun))),
         Next::Known(row, Judged::Settled) => {
-            let blob = bytes(&answer, after(3))?;
+            let blob = bytes(&answer, 4)?;
             Ok(Some(Claimed::Settled(Sealed { row, blob, now })))
         }
         Next::Anew | Next::Known(_, Judged::Take) => take(session, claim, &args).await,
@@ -208,7 +208,7 @@ fn first_look(claim: &Claim, answer: &PgRow, made: &HashMap<Vec<u8>, i64>) -> Re
     Ok(match judge(&claim.ask, row, now, true) {
         Next::Answer(begun) | Next::Known(_, Judged::Answer(begun)) => Some(Claimed::Begun(begun)),
         Next::Known(row, Judged::Settled) => {
-            Some(Claimed::Settled(Sealed { row, blob: bytes(answer, after(3))?, now }))
+            Some(Claimed::Settled(Sealed { row, blob: bytes(answer, 4)?, now }))
         }
         Next::Known(row, Judged::Lapse) => claim.goes_on(Found::Lapsed(Box::new(row), now)),
         Next::Known(_, Judged::Take) | Next::Anew => claim.goes_on(Found::Free),

@@ -129,9 +129,10 @@ impl Writer<'_> {
         let text = text
             .replace("{room}", room)
             .replace("{anew}", "(r.expires <= {now} OR r.fingerprint IS NULL)")
-            .replace("{columns}", include_str!("sql/columns.sql").trim_end())
+            .replace("{record}", include_str!("sql/record.sql").trim_end())
             .replace("{told}", &told)
             .replace("{durable}", durable)
+            .replace("{clock}", "timestamptz_send({now})")
             .replace("{now}", now);
         self.schema.write(&text).into()
     }
@@ -156,7 +157,9 @@ mod tests {
         let schema = Schema::new("s").unwrap_or_else(|| panic!("refused"));
         for protocol in [Protocol::Prepared, Protocol::Simple] {
             let sql = format!("{:?}", Sql::new(&schema, Clock::Server, protocol));
-            for hole in ["{schema}", "{now}", "{room}", "{anew}", "{columns}", "{told}", "{durable}"] {
+            for hole in
+                ["{schema}", "{now}", "{room}", "{anew}", "{record}", "{clock}", "{told}", "{durable}"]
+            {
                 assert!(!sql.contains(hole), "{hole}");
             }
             // `now()` is the transaction's start: after a wait for a lock a new lease would already be over.

@@ -4,5 +4,5 @@ WITH done AS (
     WHERE r.id = $1::bytea AND r.fence = $2::bigint AND r.state = 0 AND r.recovery = 0
     RETURNING true AS applied, {told} {durable}
 )
-SELECT (extract(epoch FROM {now}) * 1000)::bigint, done.applied, {columns}
+SELECT {clock}, done.applied, {record}
 FROM (SELECT) AS one LEFT JOIN done ON true LEFT JOIN {schema}.record AS r ON r.id = $1::bytea

@@ -1,7 +1,11 @@
 -- A new record, or the one that is there. Looks first: an insert that loses would use up a number of the sequence,
--- whose log a replay must not write. No row of either kind: somebody else's came or went meanwhile.
-WITH found AS (
-    SELECT * FROM {schema}.record WHERE id = $1::bytea
+-- whose log a replay must not write. Says all of it in few columns: each takes the server time, a claim that finds
+-- nothing included. No row of either kind: somebody else's came or went meanwhile.
+WITH found AS MATERIALIZED (
+    SELECT {record} AS record, CASE
+        WHEN r.state = 1 AND r.fingerprint = $4::bytea AND r.principal IS NOT DISTINCT FROM $6::bytea THEN r.completion
+    END AS completion
+    FROM {schema}.record AS r WHERE r.id = $1::bytea
 ), made AS (
     INSERT INTO {schema}.record
         (id, state, recovery, attempt, fence, claim, fingerprint, settings, principal,
@@ -17,6 +21,5 @@ WITH found AS (
     ON CONFLICT (id) DO NOTHING
     RETURNING fence {durable}
 )
-SELECT (extract(epoch FROM {now}) * 1000)::bigint, made.fence, {room}, {columns},
-    CASE WHEN r.state = 1 AND r.fingerprint = $4::bytea AND r.principal IS NOT DISTINCT FROM $6::bytea THEN r.completion END
-FROM (SELECT) AS one LEFT JOIN made ON true LEFT JOIN found AS r ON true
+SELECT {clock}, made.fence, {room}, found.record, found.completion
+FROM (SELECT) AS one LEFT JOIN made ON true LEFT JOIN found ON true

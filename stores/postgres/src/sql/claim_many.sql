@@ -19,10 +19,10 @@ WITH found AS MATERIALIZED (
     ON CONFLICT (id) DO NOTHING
     RETURNING id || claim AS name, fence {durable}
 )
-SELECT (extract(epoch FROM {now}) * 1000)::bigint,
+SELECT {clock},
     CASE WHEN r.place = 1 THEN (SELECT array_agg(name) FROM made) END,
     CASE WHEN r.place = 1 THEN (SELECT array_agg(fence) FROM made) END,
-    {columns},
+    {record},
     CASE WHEN r.state = 1 AND r.fingerprint = r.a_fingerprint AND r.principal IS NOT DISTINCT FROM r.a_principal
         THEN r.completion END
 FROM found AS r ORDER BY r.place

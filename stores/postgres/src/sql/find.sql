@@ -1,2 +1,2 @@
-SELECT (extract(epoch FROM {now}) * 1000)::bigint, {columns}
+SELECT {clock}, {record}
 FROM (SELECT) AS one LEFT JOIN {schema}.record AS r ON r.id = $1::bytea

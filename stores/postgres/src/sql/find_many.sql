@@ -1,2 +1,2 @@
-SELECT (extract(epoch FROM {now}) * 1000)::bigint, {columns}
+SELECT {clock}, {record}
 FROM {schema}.record AS r WHERE r.id = ANY ($1::bytea[])

@@ -1,5 +1,5 @@
 -- Looks at so many records, and gives those of the wanted state and the last one looked at, marked.
-SELECT (extract(epoch FROM {now}) * 1000)::bigint, r.fits, r.place, r.looked_at, {columns}
+SELECT {clock}, r.fits, r.place, r.looked_at, {record}
 FROM (
     SELECT page.*, row_number() OVER (ORDER BY page.id) AS place, count(*) OVER () AS looked_at,
         (page.expires IS NULL OR page.expires > {now}) AND ($2::smallint IS NULL OR $2::smallint = CASE

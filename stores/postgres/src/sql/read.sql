@@ -1,2 +1,2 @@
-SELECT (extract(epoch FROM {now}) * 1000)::bigint, {columns}, CASE WHEN r.state = 1 THEN r.completion END
+SELECT {clock}, {record}, CASE WHEN r.state = 1 THEN r.completion END
 FROM (SELECT) AS one LEFT JOIN {schema}.record AS r ON r.id = $1::bytea

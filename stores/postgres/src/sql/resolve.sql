@@ -16,4 +16,4 @@ UPDATE {schema}.record AS r SET
     completion = $4::bytea
 WHERE r.id = $1::bytea AND r.fence = $2::bigint
     AND (r.state = 3 OR (r.state = 0 AND r.recovery = 0 AND r.lease_until <= {now}))
-RETURNING (extract(epoch FROM {now}) * 1000)::bigint, {columns}, {told} {durable}
+RETURNING {clock}, {record}, {told} {durable}
