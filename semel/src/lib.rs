@@ -224,6 +224,26 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A handler that calls others first has two phases, and its arguments say so: the transaction is opened for what
+//! ends the steps.
+//!
+//! ```
+//! # #[cfg(all(feature = "postgres", feature = "axum"))]
+//! # mod demo {
+//! use axum::response::{IntoResponse as _, Response};
+//! use semel::{LaterTx, NoTransaction, Postgres, Steps};
+//!
+//! async fn order(mut steps: Steps, later: LaterTx<Postgres>) -> Result<String, Response> {
+//!     let charge = steps.run("charge", async |key| Ok(format!("charged under {key}")));
+//!     let charge = charge.await.map_err(|error| error.into_response())?;
+//!     let tx = later.begin(steps.finish()).await;
+//!     let mut tx = tx.map_err(|error| NoTransaction(error).into_response())?;
+//!     // sqlx::query("INSERT INTO ledger …").bind(&charge).execute(&mut *tx).await …
+//!     Ok(charge)
+//! }
+//! # }
+//! ```
+//!
 //! # mysql
 //!
 //! The feature `mysql` keeps records in tables of their own in MariaDB (MySQL 8 is untested), for any number of machines; with
