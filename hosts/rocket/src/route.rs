@@ -108,7 +108,6 @@ mod tests {
 
     use super::*;
 
-    #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     #[test]
     fn a_route_is_named_with_its_base_and_the_names_of_its_parameters() {
         let route = Route::new(Method::Post, "/<id>/lines?<q>", dummy_handler);
