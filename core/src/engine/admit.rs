@@ -42,7 +42,7 @@ pub enum Admission {
 pub fn admit(route: &Policy, parts: &mut Parts) -> Admission {
     let behind_another = HeaderRules::clean_request(&mut parts.headers);
     let policy = parts.extensions.get::<Policy>().unwrap_or(route);
-    if !guards(policy, parts) || parts.extensions.get::<Bypass>().is_some() {
+    if !policy.guards(&parts.method, parts.uri.path()) || parts.extensions.get::<Bypass>().is_some() {
         return Admission::Bypass;
     }
     match head(policy, parts, behind_another) {
@@ -50,17 +50,6 @@ pub fn admit(route: &Policy, parts: &mut Parts) -> Admission {
         Ok(None) => Admission::Bypass,
         Err(rejection) => Admission::Reject(rejection),
     }
-}
-
-/// Methods are case-sensitive (RFC 9110, section 9.1), but many applications take `patch`, which some clients
-/// send, for PATCH: a name that differs in nothing else is guarded as well.
-fn guards(policy: &Policy, parts: &Parts) -> bool {
-    let method = &parts.method;
-    let name = method.as_str();
-    let meant = policy.methods.contains(method)
-        || (name.bytes().any(|letter| letter.is_ascii_lowercase())
-            && policy.methods.iter().any(|guarded| guarded.as_str().eq_ignore_ascii_case(name)));
-    meant && policy.paths.cover(parts.uri.path())
 }
 
 /// The first of `fields` that a `Connection` field names: a hop on the way would remove it.

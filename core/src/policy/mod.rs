@@ -60,6 +60,21 @@ impl Policy {
     pub fn renew_every(&self) -> Duration {
         self.lease / 3
     }
+
+    /// Whether requests of this method to this path are guarded; one without a key may pass even so. The path is as it is
+    /// sent, without the query.
+    pub fn guards(&self, method: &Method, path: &str) -> bool {
+        self.methods_cover(method) && self.paths.cover(path)
+    }
+
+    /// Methods are case-sensitive (RFC 9110, section 9.1), but many applications take `patch`, which some clients
+    /// send, for PATCH: a name that differs in nothing else is guarded as well.
+    fn methods_cover(&self, method: &Method) -> bool {
+        let name = method.as_str();
+        self.methods.contains(method)
+            || (name.bytes().any(|letter| letter.is_ascii_lowercase())
+                && self.methods.iter().any(|guarded| guarded.as_str().eq_ignore_ascii_case(name)))
+    }
 }
 
 /// The rules of a route, as they are being written. Every field has a default that is safe.

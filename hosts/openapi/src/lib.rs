@@ -46,6 +46,7 @@
 
 mod guarded;
 mod key;
+mod merge;
 mod problem;
 mod refusals;
 

@@ -18,13 +18,16 @@ use crate::IdempotencyProblem;
 
 /// The refusals of a guarded operation with the default rules, for `responses(Refusals)`: 400, 408, 409, 413, 422, 429 and 503,
 /// each with its codes as examples. They refer to the schema [`IdempotencyProblem`], which has to be among the components.
+///
+/// An operation has one response for each status, and here these are it: where it answers 409 itself, have
+/// [`Guarded`](crate::Guarded) put both together.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Refusals;
 
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        of(Rendered::by_default)
+        of(Rendered::by_default).into_iter().map(|(status, response)| (status, response.into())).collect()
     }
 }
 
@@ -67,11 +70,11 @@ fn is_usual(code: Code) -> bool {
 }
 
 /// As a route answers.
-pub(crate) fn by(policy: &Policy) -> BTreeMap<String, RefOr<Response>> {
+pub(crate) fn by(policy: &Policy) -> BTreeMap<String, Response> {
     of(|code| Rendered::by(policy, code))
 }
 
-fn of(render: impl Fn(Code) -> Option<Rendered>) -> BTreeMap<String, RefOr<Response>> {
+fn of(render: impl Fn(Code) -> Option<Rendered>) -> BTreeMap<String, Response> {
     let mut by_status: BTreeMap<u16, Vec<(Code, Rendered)>> = BTreeMap::new();
     for code in Code::ALL {
         if let Some(rendered) = render(code) {
@@ -80,7 +83,7 @@ fn of(render: impl Fn(Code) -> Option<Rendered>) -> BTreeMap<String, RefOr<Respo
     }
     by_status
         .into_iter()
-        .map(|(status, refusals)| (status.to_string(), response(status, &refusals).into()))
+        .map(|(status, refusals)| (status.to_string(), response(status, &refusals)))
         .collect()
 }
 

@@ -138,7 +138,7 @@ fn a_policy_is_written_into_what_it_guards_and_nothing_else() {
     }
     let made = &paths["/orders"]["post"]["responses"];
     assert!(made["201"]["headers"]["Idempotency-Replayed"].is_object());
-    assert_eq!(made["409"]["description"], "Sold out.", "what an operation says itself stays");
+    assert!(made["409"]["description"].as_str().unwrap().starts_with("Sold out.\n\n`in-flight`: "));
     assert!(document["components"]["schemas"]["IdempotencyProblem"].is_object());
     // Twice is once.
     let mut api = Plain::openapi();
@@ -165,6 +165,87 @@ fn the_rules_of_the_route_decide_what_is_said() {
     let examples = &put["responses"]["400"]["content"]["application/problem+json"]["examples"];
     assert!(examples["key-missing"].is_null() && examples["key-expired"].is_object());
     assert!(key_of(&document["paths"]["/orders"]["post"]).is_none());
+}
+
+#[utoipa::path(post, path = "/tickets", responses(
+    (status = 409, description = "Sold out", body = String, content_type = "text/plain", example = json!("none left")),
+    (status = 422, description = "No such seat", body = Seat, content_type = "application/problem+json",
+        example = json!({"seat": 7})),
+    (status = 429, response = Slower),
+    (status = 503, description = "Closed", body = String)
+))]
+async fn buy() {}
+
+#[derive(utoipa::ToSchema)]
+struct Seat {
+    seat: u32,
+}
+
+#[derive(utoipa::ToResponse)]
+#[response(description = "Slower")]
+struct Slower {
+    after: u32,
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(buy), components(schemas(Seat), responses(Slower)))]
+struct Tickets;
+
+/// A client that is told 409 must find both in the document: that it is sold out, and that the first try still runs.
+#[test]
+fn an_answer_of_the_operation_and_the_refusals_of_its_status_are_told_together() {
+    let policy = Policy::builder().require_key().build().unwrap();
+    let mut api = Tickets::openapi();
+    Guarded::by(&policy).modify(&mut api);
+    let once = document(&api);
+    let responses = &once["paths"]["/tickets"]["post"]["responses"];
+    let conflict = &responses["409"];
+    assert_eq!(conflict["content"]["text/plain"]["example"], "none left");
+    let problem = &conflict["content"]["application/problem+json"];
+    assert_eq!(problem["schema"]["$ref"], "#/components/schemas/IdempotencyProblem");
+    for code in [Code::InFlight, Code::OutcomeUnknown, Code::ReplayUnavailable] {
+        assert_eq!(problem["examples"][code.as_str()]["value"]["code"], code.as_str());
+        let line = format!("\n\n`{code}`: {}.", code.title());
+        assert!(conflict["description"].as_str().unwrap().contains(&line), "{conflict}");
+    }
+    assert!(conflict["description"].as_str().unwrap().starts_with("Sold out\n"));
+    assert!(conflict["headers"]["Retry-After"].is_object());
+
+    let own = &responses["422"]["content"]["application/problem+json"];
+    assert_eq!(own["schema"]["$ref"], "#/components/schemas/Seat", "its own schema stays");
+    assert_eq!(own["examples"]["key-reused"]["value"]["status"], 422);
+    assert_eq!(own["examples"]["example"]["value"]["seat"], 7);
+    assert!(own["example"].is_null(), "both are not allowed: {own}");
+
+    // Others may refer to the component: it is this operation alone that tells more.
+    let copied = &responses["429"];
+    assert!(copied["content"]["application/json"].is_object(), "{copied}");
+    assert!(
+        copied["content"]["application/problem+json"]["examples"]["quota-exceeded"].is_object(),
+        "{copied}"
+    );
+    assert_eq!(once["components"]["responses"]["Slower"]["description"], "Slower");
+
+    Guarded::by(&policy).modify(&mut api);
+    assert_eq!(document(&api), once, "twice is once");
+}
+
+/// What passes unguarded must not be documented as refused.
+#[test]
+fn a_path_that_the_rules_leave_out_is_left_alone() {
+    let only = Policy::builder().only_paths(["/orders"]).require_key().build().unwrap();
+    let below = Policy::builder().only_paths(["/orders/"]).require_key().build().unwrap();
+    let except = Policy::builder().except_paths(["/orders"]).require_key().build().unwrap();
+    for (policy, orders, one) in [(only, true, false), (below, false, true), (except, false, true)] {
+        let document = modified(&Guarded::by(&policy).at("/orders").at("/orders/{id}"));
+        let paths = &document["paths"];
+        for (operation, guarded) in
+            [(&paths["/orders"]["post"], orders), (&paths["/orders/{id}"]["patch"], one)]
+        {
+            assert_eq!(key_of(operation).is_some(), guarded, "{:?}: {operation}", policy.paths);
+            assert_eq!(statuses(operation).contains(&"422"), guarded, "{:?}: {operation}", policy.paths);
+        }
+    }
 }
 
 /// A profile answers in another form: the document must not promise ours.
