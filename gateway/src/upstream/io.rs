@@ -4,12 +4,14 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// How far a request's body has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,17 +22,31 @@ pub(crate) enum Upload {
 }
 
 /// What a connection's socket, its request's body and its exchange tell each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Wire {
+    born: Instant,
     /// Ask the kernel before the next read whether the peer has hung up.
     verify: AtomicBool,
     /// Something was written since [`Wire::begin`].
     written: AtomicBool,
     upload: AtomicU8,
-    /// Counts frames of the request's body.
-    frames: AtomicU32,
+    /// When the request's body last moved or ended, in microseconds since `born`.
+    moved: AtomicU64,
     /// The connection has asked for more of the request's body than its client has sent.
     waits_for_client: AtomicBool,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self {
+            born: Instant::now(),
+            verify: AtomicBool::default(),
+            written: AtomicBool::default(),
+            upload: AtomicU8::default(),
+            moved: AtomicU64::default(),
+            waits_for_client: AtomicBool::default(),
+        }
+    }
 }
 
 impl Wire {
@@ -60,10 +76,12 @@ impl Wire {
 
     pub(crate) fn upload_ended(&self, well: bool) {
         self.upload.store(if well { 1 } else { 2 }, Ordering::Relaxed);
+        self.upload_moved();
     }
 
     pub(crate) fn upload_moved(&self) {
-        self.frames.fetch_add(1, Ordering::Relaxed);
+        let since = u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.moved.store(since, Ordering::Relaxed);
     }
 
     pub(crate) fn set_waits_for_client(&self, waits: bool) {
@@ -74,8 +92,9 @@ impl Wire {
         self.waits_for_client.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn frames(&self) -> u32 {
-        self.frames.load(Ordering::Relaxed)
+    /// When the body of a request last moved, which may have been one before this.
+    pub(crate) fn moved(&self) -> Instant {
+        self.born + Duration::from_micros(self.moved.load(Ordering::Relaxed))
     }
 }
 

@@ -171,24 +171,23 @@ impl<B: RequestBody> Upstream<B> {
         &self.url
     }
 
-    /// Bounds the wait for the head of an answer. The clock of [`Timeouts::response`] starts anew while the
-    /// request's body still moves.
+    /// Bounds the wait for the head of an answer: [`Timeouts::response`] from when the request's body last moved.
     async fn within<T>(
         &self,
         wire: &Wire,
         exchange: impl Future<Output = Result<T, Failed<B>>>,
     ) -> Result<T, Failed<B>> {
         let mut exchange = pin!(exchange);
-        let mut deadline = pin!(sleep_until(Instant::now() + self.timeouts.response));
-        let mut seen = wire.frames();
+        let begun = Instant::now();
+        let mut deadline = pin!(sleep_until(begun + self.timeouts.response));
         loop {
             tokio::select! {
                 biased;
                 outcome = &mut exchange => return outcome,
                 () = &mut deadline => {}
             }
-            let frames = wire.frames();
-            if frames == seen {
+            let due = begun.max(wire.moved()) + self.timeouts.response;
+            if due <= deadline.deadline() {
                 let kind = if wire.upload() == Upload::Sending && wire.waits_for_client() {
                     UpstreamErrorKind::RequestBodyTimeout
                 } else {
@@ -197,8 +196,7 @@ impl<B: RequestBody> Upstream<B> {
                 let error = UpstreamError::new(kind, Dispatch::Maybe, None);
                 return Err(Failed { error, request: None });
             }
-            seen = frames;
-            deadline.as_mut().reset(Instant::now() + self.timeouts.response);
+            deadline.as_mut().reset(due);
         }
     }
 
@@ -249,5 +247,52 @@ impl<B: RequestBody> Upstream<B> {
 impl<B: RequestBody> std::fmt::Debug for Upstream<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upstream").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(2);
+
+    /// How long an application is waited for that never answers, and takes a body whose frames come at these times.
+    async fn waited_for(frames: &[Duration]) -> Duration {
+        let mut config = GatewayConfig::new("http://127.0.0.1:9".parse().unwrap());
+        config.timeouts.response = LIMIT;
+        let upstream = Upstream::<Full<Bytes>>::new(&config);
+        let wire = Wire::default();
+        let begun = Instant::now();
+        let exchange = async {
+            for &at in frames {
+                sleep_until(begun + at).await;
+                wire.upload_moved();
+            }
+            std::future::pending::<Result<(), Failed<Full<Bytes>>>>().await
+        };
+        let failed = upstream.within(&wire, exchange).await.unwrap_err();
+        assert_eq!(failed.error.kind(), UpstreamErrorKind::ResponseTimeout);
+        begun.elapsed()
+    }
+
+    // A body that was sent at once doubled the time-out of every request that has one.
+    #[tokio::test(start_paused = true)]
+    async fn one_time_out_passes_after_the_last_of_a_body_was_sent() {
+        let second = Duration::from_secs(1);
+        for (frames, last) in [
+            (&[][..], Duration::ZERO),
+            (&[Duration::ZERO], Duration::ZERO),
+            (&[second], second),
+            (&[second, second * 5 / 2, second * 4], second * 4),
+        ] {
+            let over = waited_for(frames).await.checked_sub(last + LIMIT);
+            // Timers are exact to a millisecond.
+            assert!(over.is_some_and(|over| over < Duration::from_millis(5)), "{frames:?}: {over:?}");
+        }
     }
 }
