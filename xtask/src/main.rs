@@ -31,7 +31,7 @@ Semel's own chores. Usage: cargo xtask <COMMAND>
   ci                   what .ci/run does after format and clippy: rustdoc, tidy, docs, test
   help                 this
 
-Exit codes: 0 all is well, 1 something failed, 2 the command line is wrong.
+Exit codes: 0 all is well, 1 something failed, 2 the command line is wrong; torture: that of its program.
 Examples:
   cargo xtask test                    everything
   cargo xtask test -p semel-core      one crate, while you work on it
@@ -43,6 +43,8 @@ enum Exit {
     Fine,
     Failed,
     Usage,
+    /// With the code of a program that was run.
+    AsTheProgram(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -51,6 +53,7 @@ impl From<Exit> for ExitCode {
             Exit::Fine => Self::SUCCESS,
             Exit::Failed => Self::from(1),
             Exit::Usage => Self::from(2),
+            Exit::AsTheProgram(code) => Self::from(code),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::Exit;
+
 /// The cargo that runs us.
 pub(crate) fn cargo(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -29,6 +31,21 @@ pub(crate) fn step(command: &mut Command) -> bool {
         Err(error) => {
             eprintln!("cannot run {}: {error}", command.get_program().display());
             false
+        }
+    }
+}
+
+/// Shows the command, runs it, and ends as it did. One that a signal ended has failed.
+pub(crate) fn code(command: &mut Command) -> Exit {
+    announce(command);
+    match command.status() {
+        Ok(status) if status.success() => Exit::Fine,
+        Ok(status) => {
+            status.code().and_then(|code| u8::try_from(code).ok()).map_or(Exit::Failed, Exit::AsTheProgram)
+        }
+        Err(error) => {
+            eprintln!("cannot run {}: {error}", command.get_program().display());
+            Exit::Failed
         }
     }
 }
@@ -96,6 +113,17 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // A torture that could not run once looked like one whose books did not balance.
+    #[test]
+    fn the_code_of_a_program_is_passed_on() {
+        let ended = |how: &str| code(Command::new("sh").args(["-c", how]));
+        assert_eq!(ended("exit 0"), Exit::Fine);
+        assert_eq!(ended("exit 1"), Exit::AsTheProgram(1));
+        assert_eq!(ended("exit 2"), Exit::AsTheProgram(2));
+        assert_eq!(ended("kill -9 $$"), Exit::Failed);
+        assert_eq!(code(&mut Command::new("no-such-program")), Exit::Failed);
+    }
 
     #[test]
     fn colours_do_not_hide_the_counts() {

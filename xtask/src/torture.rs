@@ -1,4 +1,4 @@
-//! The torture, which is a program of its own.
+//! The torture, which is a program of its own, with exit codes of its own.
 
 use std::path::Path;
 
@@ -8,5 +8,5 @@ use crate::{Exit, run};
 pub(crate) fn run(root: &Path, args: &[&str]) -> Exit {
     let mut torture = run::cargo(root);
     torture.args(["run", "--quiet", "-p", "semel-torture", "--all-features", "--"]).args(args);
-    if run::step(&mut torture) { Exit::Fine } else { Exit::Failed }
+    run::code(&mut torture)
 }
