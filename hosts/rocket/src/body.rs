@@ -15,15 +15,16 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeek, ReadBuf};
 use tokio::sync::mpsc;
 
 /// Rocket reads this much of every body before anybody is asked: the length of `_method=delete`.
-const PEEKED: usize = 14;
+pub(crate) const PEEKED: usize = 14;
 
 const CHUNK: usize = 8 * 1024;
 
-/// What a client sends, whole: whoever reads it says how much is too much.
+/// What a client sends, whole: whoever reads it says how much is too much. `complete` is what Rocket said of it before
+/// anything else looked: whoever looks again at a body that broke off is told that it ended.
 pub(crate) fn sent<'r>(
     data: Data<'r>,
+    complete: bool,
 ) -> StreamBody<impl stream::Stream<Item = io::Result<Frame<Bytes>>> + Send + use<'r>> {
-    let complete = data.peek_complete();
     let unread = data.open(ByteUnit::max_value());
     // A body that broke off while Rocket peeked at it looks to all who read on as if it had ended.
     let broken = !complete && unread.hint() < PEEKED;

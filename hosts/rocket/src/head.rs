@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::Body as _;
+use rocket::form::Form;
 use rocket::http::ext::IntoOwned as _;
 use rocket::http::uri::{Host, Origin};
 use rocket::http::{Header, HeaderMap as Fields, Status};
@@ -55,6 +56,17 @@ pub(crate) fn of_request(request: &Request<'_>) -> Result<Parts, http::Error> {
         _ => path.into(),
     };
     Ok(head)
+}
+
+/// Whether this may have been a POST that is another method only since Rocket looked: it takes a form's first field for the
+/// method if that is named `_method`.
+///
+/// `start` are the bytes that Rocket looked at, which are read as it reads them: `&_method=put` and `[_method]=put` are
+/// among them. What was a PUT from the start cannot be told from what became one.
+pub(crate) fn may_be_a_post(request: &Request<'_>, start: &[u8]) -> bool {
+    let first = || Form::values(str::from_utf8(start).ok()?).next();
+    request.content_type().is_some_and(|kind| kind.is_form())
+        && first().is_some_and(|field| field.name == "_method")
 }
 
 /// A handler's answer as Semel judges it.

@@ -5,13 +5,16 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use http::Extensions;
+use http::request::Parts;
+use http::{Extensions, Method};
 use rocket::http::Status;
 use rocket::route::{Handler, Outcome, Route};
 use rocket::{Data, Request};
+use semel_core::policy::Policy;
 use semel_driver::{Admitted, Body, Idempotency};
 
 use crate::app::Slot;
+use crate::body::PEEKED;
 use crate::head::Target;
 use crate::lent::Lent;
 use crate::{body, head, run};
@@ -39,7 +42,7 @@ impl Guard {
 
 #[rocket::async_trait]
 impl Handler for Guard {
-    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
+    async fn handle<'r>(&self, request: &'r Request<'_>, mut data: Data<'r>) -> Outcome<'r> {
         let Some(app) = self.app.app() else {
             return Outcome::Error(Status::ServiceUnavailable);
         };
@@ -50,7 +53,12 @@ impl Handler for Guard {
         if let Some(copy) = &self.carry {
             copy(request, &mut parts.extensions);
         }
-        let (target, sent) = (Target::of(request), body::sent(data));
+        let complete = data.peek_complete();
+        if head::may_be_a_post(request, data.peek(PEEKED).await) && !self.names(&parts) {
+            parts.method = Method::POST;
+        }
+        // The application inside gets Rocket's method: it rewrites nothing but POSTs either.
+        let (target, sent) = (Target::of(request), body::sent(data, complete));
         match self.idempotency.admit(&mut parts) {
             Admitted::Bypass => {
                 let limit = self.idempotency.policy().body_limit;
@@ -62,6 +70,14 @@ impl Handler for Guard {
                 run::claim_and_run(app, request, target, guarded, parts, sent).await
             }
         }
+    }
+}
+
+impl Guard {
+    /// Whether the rules name the method that Rocket came to.
+    fn names(&self, parts: &Parts) -> bool {
+        let rules = parts.extensions.get::<Policy>().unwrap_or(self.idempotency.policy());
+        rules.methods.contains(&parts.method)
     }
 }
 

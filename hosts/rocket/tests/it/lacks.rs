@@ -79,7 +79,7 @@ fn lengthy(body: &str, effects: &State<Effects>) -> String {
 /// No lack, though it takes care: Rocket peeks at a body, keeps what it read, and forgets that the rest failed.
 #[tokio::test]
 async fn a_body_that_breaks_off_where_rocket_peeks_claims_nothing() {
-    for part in ["", "half", "exactly 14 by.", "more than fourteen bytes"] {
+    for part in ["", "half", "_method=buy", "exactly 14 by.", "more than fourteen bytes"] {
         let effects = Effects::default();
         let idempotency = memory();
         let fairing = counted(&idempotency, &effects).mount("/orders", routes![lengthy]);
@@ -90,7 +90,9 @@ async fn a_body_that_breaks_off_where_rocket_peeks_claims_nothing() {
         });
         let server = Server::start(quiet().attach(fairing).attach(answered)).await;
         let mut client = Client::connect(server.base).await.unwrap();
-        let sent = chunked(part);
+        // A form, whose first bytes Semel looks at again.
+        let form = "Content-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding";
+        let sent = chunked(part).replace("Transfer-Encoding", form);
         // A chunk of nothing would end the body.
         let sent = if part.is_empty() { sent.trim_end_matches("0\r\n\r\n") } else { &sent };
         client.send(sent).await.unwrap();

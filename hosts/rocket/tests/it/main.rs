@@ -6,5 +6,6 @@ mod answers;
 mod around;
 mod handlers;
 mod lacks;
+mod methods;
 mod runs;
 mod support;
