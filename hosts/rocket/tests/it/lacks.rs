@@ -167,3 +167,26 @@ async fn an_answer_over_the_limit_that_breaks_off_looks_whole() {
     assert_eq!((seen.status(), seen.body.len()), (200, 2 * 1024 * 1024));
     assert_eq!(seen.one("transfer-encoding"), Some("chunked"));
 }
+
+#[post("/<id>")]
+fn numbered(id: u32) -> String {
+    id.to_string()
+}
+
+#[post("/<name>", rank = 2)]
+fn named(name: &str) -> String {
+    name.to_owned()
+}
+
+/// What a guarded route's guards pass on is looked for inside, where the routes outside are not.
+#[tokio::test]
+async fn a_guarded_route_forwards_to_guarded_routes_only() {
+    let beside = IdempotencyFairing::new(memory()).around(quiet()).mount("/n", routes![numbered]);
+    let beside = Server::start(quiet().attach(beside).mount("/n", routes![named])).await;
+    let both = IdempotencyFairing::new(memory()).around(quiet()).mount("/n", routes![numbered, named]);
+    let both = Server::start(quiet().attach(both)).await;
+    for (base, status) in [(beside.base, 422), (both.base, 200)] {
+        assert_eq!(post("/n/7", "k", "{}").send(base).await.unwrap().text(), "7");
+        assert_eq!(post("/n/abc", "other", "{}").send(base).await.unwrap().status(), status);
+    }
+}
