@@ -130,7 +130,27 @@ async fn version(session: &mut Session, opening: &Opening) -> Result<usize, Faul
         Err(fault) => return Err(fault),
     };
     let version = rows.first().map(|row| long(row, 0)).transpose()?.flatten().unwrap_or(0);
+    if rows.is_empty() {
+        no_row(session, opening).await?;
+    }
     Ok(usize::try_from(version).unwrap_or(0))
+}
+
+/// A first migration that was cut off leaves no row either, but no records.
+async fn no_row(session: &mut Session, opening: &Opening) -> Result<(), Fault> {
+    match session.script("SELECT 1 FROM {p}record LIMIT 1").await {
+        Err(Fault::Sqlx(error)) if number(&error) == Some(1146) => Ok(()),
+        Err(fault) => Err(fault),
+        Ok(rows) if rows.is_empty() => Ok(()),
+        Ok(_) => {
+            let p = session.names.prefix();
+            let what = format!(
+                "table {p}meta is empty, which holds the secret by which records are found, and {p}record has some: \
+                 restore its row from a backup"
+            );
+            opening.refuse(StoreErrorKind::Config, what)
+        }
+    }
 }
 
 /// Tables that were made anew would come with another secret, under which no record of before is found: their keys would

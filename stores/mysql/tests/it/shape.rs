@@ -1,10 +1,10 @@
 //! Tables that somebody has changed, or made by hand.
 
-use semel_core::store::{Severity, Store as _, StoreErrorKind as Kind};
+use semel_core::store::{Begun, Severity, Store as _, StoreErrorKind as Kind};
 use semel_store_mysql::{Builder, MySqlStore};
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _};
 
-use crate::support::{Database, completed, server, test};
+use crate::support::{Database, ask, body, completed, server, test};
 
 /// What is done to the tables, what is said of it, and with what.
 const CHANGES: &[(&str, &str, &str)] = &[
@@ -220,6 +220,18 @@ fn records_without_their_settings_are_not_made_anew() {
         assert_eq!(error.kind(), Kind::Config);
         database.run("RENAME TABLE backup TO semel_meta").await;
         drop(database.open().await);
+        database.run("CREATE TABLE backup AS SELECT * FROM semel_meta; DELETE FROM semel_meta").await;
+        for builder in [database.builder(), database.builder().migrate(false)] {
+            refused(builder, &["semel_meta is empty", "restore its row from a backup"]).await;
+        }
+        let error = database.builder().bring_up_to_date().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        assert_eq!(database.number("SELECT COUNT(*) FROM semel_meta").await, 0, "nothing is made");
+        database.run("INSERT INTO semel_meta SELECT * FROM backup").await;
+        let Begun::Settled(record) = database.open().await.begin(&ask(1)).await.unwrap() else {
+            panic!("it runs again")
+        };
+        assert_eq!(body(&record.completion), "before");
     });
 }
 
