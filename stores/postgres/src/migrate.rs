@@ -169,8 +169,13 @@ impl Connections {
 }
 
 /// Asks the catalog itself: a look-up by name may answer from before a wait for the lock.
-const THERE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
-    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = '{name}' AND c.relname = 'meta')";
+const THERE: &str =
+    "SELECT coalesce(bool_or(c.relname = 'meta'), false), coalesce(bool_or(c.relname = 'record'), false)
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = '{name}' AND c.relkind <> 'i'";
+
+const SECRET_IS_LOST: &str =
+    "which holds the secret by which records are found, and record is there: restore it from a backup";
 
 /// What a schema says of itself.
 struct Found {
@@ -181,16 +186,27 @@ struct Found {
 }
 
 async fn find(connection: &mut PgConnection, schema: &Schema, place: &Place) -> Result<Found, Fault> {
-    let there = first(connection, schema.write(THERE)).await?;
-    if !there.map(|row| row.try_get::<bool, _>(0)).transpose()?.unwrap_or(false) {
+    let there = first(connection, schema.write(THERE)).await?.ok_or(sqlx::Error::RowNotFound)?;
+    let refuse = |what: String| {
+        let what = format!("schema {}: {what}", schema.name());
+        Err(Fault::Refused(place.error(StoreErrorKind::Config, what)))
+    };
+    // Made anew, it would come with another secret, under which no record of before is found: their keys would run again.
+    let (meta, record) = (there.try_get::<bool, _>(0)?, there.try_get::<bool, _>(1)?);
+    if record && !meta {
+        return refuse(format!("table meta is missing, {SECRET_IS_LOST}"));
+    }
+    if !meta {
         return Ok(Found { version: 0, oldest: 0 });
     }
     // Version 1 has no such column.
     let text = "SELECT version, (to_jsonb(m) ->> 'oldest')::integer FROM {schema}.meta AS m";
-    let row = first(connection, schema.write(text)).await?;
-    let number = |at: usize| match &row {
-        Some(row) => Ok(row.try_get::<Option<i32>, _>(at)?.and_then(|number| usize::try_from(number).ok())),
-        None => Ok::<_, sqlx::Error>(None),
+    let Some(row) = first(connection, schema.write(text)).await? else {
+        return refuse(format!("table meta is empty, {SECRET_IS_LOST}"));
+    };
+    let number = |at: usize| {
+        let number = row.try_get::<Option<i32>, _>(at)?;
+        Ok::<_, sqlx::Error>(number.and_then(|number| usize::try_from(number).ok()))
     };
     let Some(version) = number(0)? else {
         let what = format!("schema {} is not one of ours: choose another name for it", schema.name());

@@ -104,19 +104,34 @@ SELECT CASE WHEN i.indisunique AND i.indimmediate AND i.indnkeyatts = 1 AND i.in
 FROM ours AS t JOIN pg_catalog.pg_index AS i ON i.indrelid = t.number
 JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.number AND a.attnum = i.indkey[0]
-WHERE t.relname = 'record'";
+WHERE t.relname = 'record'
+UNION ALL
+SELECT 'relation', t.relname::text, t.relkind::text, t.relpersistence::text, false, '', NULL, true
+FROM ours AS t WHERE t.relname IN ('meta', 'record', 'fence')
+UNION ALL
+SELECT 'unique', c.relname::text, string_agg(coalesce(a.attname, ''), ', ' ORDER BY k.place), '',
+    EXISTS (SELECT FROM pg_catalog.pg_constraint AS o WHERE o.conindid = c.oid AND o.conrelid = t.number), '', NULL,
+    bool_or(coalesce(a.attname = 'id', false))
+FROM ours AS t JOIN pg_catalog.pg_index AS i ON i.indrelid = t.number AND i.indisunique
+JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
+CROSS JOIN unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (number, place)
+LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.number AND a.attnum = k.number
+WHERE t.relname = 'record' AND k.place <= i.indnkeyatts
+GROUP BY c.oid, c.relname, t.number";
 
 /// Something that there is.
 struct Part {
     kind: String,
-    /// The table of a column; an index's or sequence's own name.
+    /// The table of a column; the own name of all others.
     holder: String,
-    /// The column; of an index its first.
+    /// The column; of an index its first, of what is unique each; of a relation its kind.
     name: String,
+    /// Of a relation: whether it is logged.
     r#type: String,
+    /// Of what is unique: whether a constraint made it.
     required: bool,
     filled: Filled,
-    /// Of an index or a sequence: whether it is of use.
+    /// Of an index or a sequence: whether it is of use. Of what is unique: whether it has the id.
     fit: bool,
 }
 
@@ -152,10 +167,18 @@ impl Part {
 
 fn differences(schema: &Schema, found: &[Part]) -> Vec<Difference> {
     let columns: Vec<_> = found.iter().filter_map(Part::as_column).collect();
-    let mut differences = shape::columns(schema, &["meta", "record"], COLUMNS, &columns);
+    let (others, mut plain) = (others(found), vec!["meta", "record"]);
+    plain.retain(|table| others.iter().all(|(name, _)| name != table));
+    let mut differences = shape::columns(schema, &plain, COLUMNS, &columns);
+    differences.extend(others.iter().map(|(_, what)| Difference::unmended(what)));
     let mut add = |what: String, mend: &str| differences.push(Difference::new(what, schema.write(mend)));
-    add_indexes(found, &mut add);
+    add_unlogged(found, &mut add);
+    if plain.contains(&"record") {
+        add_indexes(found, &mut add);
+        add_unique(found, &mut add);
+    }
     match found.iter().find(|part| part.kind == "sequence") {
+        None if others.iter().any(|(name, _)| *name == "fence") => {}
         None => {
             add("sequence fence is missing".to_owned(), &format!("CREATE SEQUENCE {SEQUENCE}; {BEYOND}"));
         }
@@ -166,6 +189,49 @@ fn differences(schema: &Schema, found: &[Part]) -> Vec<Difference> {
         Some(_) => {}
     }
     differences
+}
+
+/// What has the name of a table or of the sequence, and is none: its name, and what to say of it.
+fn others(found: &[Part]) -> Vec<(&str, String)> {
+    let relations = found.iter().filter(|part| part.kind == "relation");
+    let told = relations.filter_map(|part| {
+        let needed = if part.holder == "fence" { "sequence" } else { "table" };
+        let is = match part.name.as_str() {
+            "r" | "p" => "table",
+            "S" => "sequence",
+            "v" => "view",
+            "m" => "materialized view",
+            "f" => "foreign table",
+            _ => "relation of another kind",
+        };
+        (is != needed).then(|| (part.holder.as_str(), format!("{} is a {is}, not a {needed}", part.holder)))
+    });
+    told.collect()
+}
+
+/// A crash of the server empties what is not logged, and every key would run again.
+fn add_unlogged(found: &[Part], add: &mut impl FnMut(String, &str)) {
+    for part in found.iter().filter(|part| part.kind == "relation" && part.r#type == "u") {
+        let kind = if part.name == "S" { "sequence" } else { "table" };
+        let what = format!("{kind} {} is unlogged, and empty after a crash", part.holder);
+        add(what, &format!("ALTER {} {{schema}}.{} SET LOGGED", kind.to_uppercase(), part.holder));
+    }
+}
+
+/// What refuses two records for anything but their name: claims would fail. What somebody adds a column to is their own.
+fn add_unique(found: &[Part], add: &mut impl FnMut(String, &str)) {
+    let is_ours = |name: &str| COLUMNS.iter().any(|column| column.table == "record" && column.name == name);
+    let unique = found.iter().filter(|part| part.kind == "unique" && !part.fit);
+    for part in unique.filter(|part| part.name.split(", ").all(is_ours)) {
+        let (name, columns) = (&part.holder, &part.name);
+        let what = format!("index {name} of table record lets no two rows have the same ({columns})");
+        let mend = if part.required {
+            format!("ALTER TABLE {{schema}}.record DROP CONSTRAINT {}", quoted(name))
+        } else {
+            format!("DROP INDEX {{schema}}.{}", quoted(name))
+        };
+        add(what, &mend);
+    }
 }
 
 impl Dialect for Schema {
@@ -204,7 +270,7 @@ impl Dialect for Schema {
 const SEQUENCE: &str = "{schema}.fence AS bigint CACHE 1 NO CYCLE";
 
 /// Records that were deleted had fences too, and workers of theirs may still come: far beyond all that are there.
-const BEYOND: &str =
+pub(crate) const BEYOND: &str =
     "SELECT setval('{schema}.fence', coalesce(max(fence), 0) + 1000000000) FROM {schema}.record";
 
 fn add_indexes(found: &[Part], add: &mut impl FnMut(String, &str)) {

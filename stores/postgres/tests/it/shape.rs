@@ -1,9 +1,9 @@
 //! Schemas that somebody has changed, or made by hand.
 
-use semel_core::store::StoreErrorKind as Kind;
+use semel_core::store::{Begun, Store as _, StoreErrorKind as Kind};
 
 use crate::open::refused;
-use crate::support::{Schema, completed, test};
+use crate::support::{Schema, ask, body, completed, test};
 
 /// What is done to a schema, what is said of it, and with what: `{q}` is the schema as it is quoted.
 const CHANGES: &[(&str, &str, &str)] = &[
@@ -84,6 +84,25 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "sequence fence does not count up",
         "ALTER SEQUENCE {q}.fence AS bigint INCREMENT 1 CACHE 1 NO CYCLE",
     ),
+    // A crash of the server empties it.
+    ("ALTER TABLE {s}.record SET UNLOGGED", "table record is unlogged", "ALTER TABLE {q}.record SET LOGGED"),
+    ("ALTER TABLE {s}.meta SET UNLOGGED", "table meta is unlogged", "ALTER TABLE {q}.meta SET LOGGED"),
+    (
+        "ALTER SEQUENCE {s}.fence SET UNLOGGED",
+        "sequence fence is unlogged",
+        "ALTER SEQUENCE {q}.fence SET LOGGED",
+    ),
+    // The second record of somebody would be refused.
+    (
+        "ALTER TABLE {s}.record ADD CONSTRAINT \"a b\" UNIQUE (principal, state)",
+        "index a b of table record lets no two rows have the same (principal, state)",
+        "ALTER TABLE {q}.record DROP CONSTRAINT \"a b\"",
+    ),
+    (
+        "CREATE UNIQUE INDEX one_each ON {s}.record (principal) WHERE state = 7",
+        "index one_each of table record lets no two rows have the same (principal)",
+        "DROP INDEX {q}.\"one_each\"",
+    ),
 ];
 
 fn there(schema: &Schema, text: &str) -> String {
@@ -127,6 +146,57 @@ fn everything_that_differs_is_named_at_once() {
     });
 }
 
+// With another secret no record of before would be found, and its key would run again.
+#[test]
+fn records_without_their_settings_are_not_made_anew() {
+    test(async || {
+        let schema = Schema::new();
+        completed(&schema.open().await, 1, "before").await;
+        for (lost, what, restored) in [
+            (
+                "ALTER TABLE {s}.meta RENAME TO backup",
+                "table meta is missing",
+                "ALTER TABLE {s}.backup RENAME TO meta",
+            ),
+            (
+                "CREATE TABLE {s}.backup AS SELECT * FROM {s}.meta; DELETE FROM {s}.meta",
+                "table meta is empty",
+                "INSERT INTO {s}.meta SELECT * FROM {s}.backup",
+            ),
+        ] {
+            schema.run(lost).await;
+            let names = [what, "restore it from a backup"];
+            for builder in [schema.builder(), schema.builder().migrate(false)] {
+                refused(builder, Kind::Config, &names).await;
+            }
+            let error = schema.builder().bring_up_to_date().await.unwrap_err();
+            assert!(error.kind() == Kind::Config && error.to_string().contains(what), "{error}");
+            schema.run(restored).await;
+            let Begun::Settled(record) = schema.open().await.begin(&ask(1)).await.unwrap() else {
+                panic!("it runs again")
+            };
+            assert_eq!(body(&record.completion), "before");
+        }
+    });
+}
+
+#[test]
+fn a_view_by_the_name_of_a_table_is_told_from_one() {
+    test(async || {
+        let schema = Schema::new();
+        drop(schema.open().await);
+        schema
+            .run(
+                "ALTER TABLE {s}.record RENAME TO records; CREATE VIEW {s}.record AS SELECT * FROM {s}.records;
+                 DROP SEQUENCE {s}.fence; CREATE TABLE {s}.fence (n bigint)",
+            )
+            .await;
+        let names = ["record is a view, not a table", "fence is a table, not a sequence"];
+        let text = refused(schema.builder(), Kind::Config, &names).await;
+        assert!(!text.contains("missing"), "{text}");
+    });
+}
+
 // What an application adds for itself is its own.
 #[test]
 fn what_is_there_beside_and_names_of_indexes_are_no_difference() {
@@ -135,7 +205,8 @@ fn what_is_there_beside_and_names_of_indexes_are_no_difference() {
         drop(schema.open().await);
         schema
             .run(
-                "ALTER TABLE {s}.record ADD COLUMN note text, ADD COLUMN made timestamptz NOT NULL DEFAULT now();
+                "ALTER TABLE {s}.record ADD COLUMN note text, ADD COLUMN made timestamptz NOT NULL DEFAULT now(),
+                     ADD UNIQUE (note), ADD UNIQUE (principal, note), ADD UNIQUE (id, state);
                  ALTER INDEX {s}.record_due RENAME TO due_of_ours; CREATE INDEX ON {s}.record (status);
                  DROP INDEX {s}.record_principal; CREATE INDEX ON {s}.record (principal);
                  ALTER TABLE {s}.record RENAME CONSTRAINT record_pkey TO key_of_ours; CREATE TABLE {s}.more (a int)",
