@@ -9,7 +9,8 @@ use crate::error::{Fault, Place};
 use crate::session::Session;
 use crate::sql::Protocol;
 
-/// All in one statement, of views that every user may read. What a user may not see of others is NULL there.
+/// All in one statement, of views that every user may read. What a user may not see of others is NULL there. Fences have no
+/// index: a thousand records, by one that there is, show a sequence that was not restored with them.
 pub(crate) const FACTS: &str = "
 SELECT current_setting('server_version') AS version,
     current_setting('fsync') = 'on' AS fsync,
@@ -20,7 +21,9 @@ SELECT current_setting('server_version') AS version,
     coalesce(inet_server_port(), 0) AS port,
     (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend') AS used,
     current_setting('max_connections')::bigint AS most,
-    (SELECT version FROM {schema}.meta) AS schema_version";
+    (SELECT version FROM {schema}.meta) AS schema_version,
+    (SELECT max(fence) FROM (SELECT r.fence FROM {schema}.record AS r WHERE r.due IS NOT NULL
+        ORDER BY r.due DESC LIMIT 1000) AS last) - coalesce(pg_sequence_last_value('{schema}.fence'::regclass), 0) AS behind";
 
 /// What the statement needs to know.
 pub(crate) struct Exam {
@@ -29,6 +32,8 @@ pub(crate) struct Exam {
     /// The port that the URL names, where it names one.
     pub(crate) port: Option<u16>,
     pub(crate) schema: String,
+    /// What brings the sequence before all records.
+    pub(crate) beyond: String,
 }
 
 pub(crate) fn examine<'s>(session: &'s mut Session, exam: &'s Exam) -> Step<'s, Vec<Finding>> {
@@ -50,6 +55,8 @@ struct Facts {
     used: i64,
     most: i64,
     schema_version: i32,
+    /// By how many numbers the sequence is behind the records; not above 0: by none.
+    behind: i64,
 }
 
 impl Facts {
@@ -65,6 +72,7 @@ impl Facts {
             used: row.try_get("used")?,
             most: row.try_get("most")?,
             schema_version: row.try_get("schema_version")?,
+            behind: row.try_get::<Option<i64>, _>("behind")?.unwrap_or(0),
         })
     }
 
@@ -78,8 +86,24 @@ impl Facts {
             self.replication(),
             self.room(),
             Finding::fine("schema", format!("{} has version {}", exam.schema, self.schema_version)),
+            self.fences(exam),
             Finding::fine("rights", "all that the steps need"),
         ]
+    }
+
+    fn fences(&self, exam: &Exam) -> Finding {
+        if self.behind <= 0 {
+            return Finding::fine(
+                "fences",
+                "none of the records that were looked at has one beyond the sequence",
+            );
+        }
+        Finding::warning(
+            "fences",
+            "the sequence fence is behind the records, as after a restore of the data alone: a key that was deleted may \
+             get a lower fence than its late worker has",
+            exam.beyond.clone(),
+        )
     }
 
     fn disk(&self) -> Finding {

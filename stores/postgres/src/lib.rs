@@ -525,6 +525,7 @@ impl Store for PostgresStore {
             place: self.desk.place().clone(),
             port: self.desk.port(),
             schema: format!("schema {}", self.schema.name()),
+            beyond: self.schema.write(shape::BEYOND),
         };
         self.desk.ask(exam, exam::examine).await
     }

@@ -1,6 +1,6 @@
 -- $4 NULL: nothing was done.
 UPDATE {schema}.record AS r SET
-    fence = nextval('{schema}.fence'::regclass),
+    fence = greatest(nextval('{schema}.fence'::regclass), r.fence + 1),
     op = $3::bytea,
     state = CASE WHEN $4::bytea IS NULL THEN 2 ELSE 1 END,
     changed = {now},

@@ -15,7 +15,7 @@ UPDATE {schema}.record AS r SET
     state = 0,
     recovery = CASE WHEN {anew} OR r.state = 2 THEN $2::smallint ELSE r.recovery END,
     attempt = CASE WHEN {anew} THEN 1 ELSE r.attempt + 1 END,
-    fence = nextval('{schema}.fence'::regclass),
+    fence = greatest(nextval('{schema}.fence'::regclass), r.fence + 1),
     claim = $3::bytea,
     op = CASE WHEN {anew} THEN NULL ELSE r.op END,
     fingerprint = $4::bytea,

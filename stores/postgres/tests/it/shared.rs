@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use semel_core::record::{Recovery, Retention, State};
-use semel_core::store::{Begun, Delete, Deleted, ReleaseAs, ReleaseBy, Settled, Store as _};
+use semel_core::store::{
+    Begun, Delete, Deleted, ReleaseAs, ReleaseBy, Resolution, Resolved, Settled, Severity, Store as _,
+    Verdict,
+};
 use semel_store_postgres::PostgresStore;
 use tokio::task::JoinSet;
 
@@ -186,6 +189,48 @@ fn fences_grow_across_deletion_and_reopening_also_while_claims_race() {
         let store = schema.open().await;
         assert_eq!(store.sweep(10).await.unwrap().removed, 1);
         assert_eq!(schema.number("SELECT count(*) FROM {s}.record").await, 0);
+    });
+}
+
+// After a restore of the data alone the sequence counts from its beginning, and a late worker would have the higher number.
+#[test]
+fn fences_of_a_record_grow_also_where_the_sequence_is_behind() {
+    test(async || {
+        let schema = Schema::new();
+        let store = schema.open().await;
+        schema.run("SELECT setval('{s}.fence', 1000)").await;
+        let taken = |recovery| semel_core::store::Begin { lease_for: Duration::ZERO, recovery, ..ask(1) };
+        let Begun::Acquired(first) = store.begin(&taken(Recovery::Takeover)).await.unwrap() else {
+            panic!("not acquired")
+        };
+        assert!(first.lease.fence().get() > 1000);
+        schema.run("ALTER SEQUENCE {s}.fence RESTART 1").await;
+        let Begun::Acquired(next) = store.begin(&taken(Recovery::Takeover)).await.unwrap() else {
+            panic!("not taken over")
+        };
+        assert_eq!(next.attempt, 2);
+        assert!(next.lease.fence() > first.lease.fence());
+
+        schema.run("UPDATE {s}.record SET state = 3").await;
+        let resolution = Resolution {
+            op: ask(1).claim,
+            expect: Some(next.lease.fence()),
+            verdict: Verdict::NotApplied,
+            retention: Retention::default(),
+        };
+        let Resolved::Applied(view) = store.resolve(&id(1), &resolution).await.unwrap() else {
+            panic!("not resolved")
+        };
+        assert!(view.fence > next.lease.fence());
+
+        let fences = async || {
+            let found = store.examine().await.unwrap();
+            found.into_iter().find(|finding| finding.about == "fences").unwrap()
+        };
+        let behind = fences().await;
+        assert!(behind.severity == Severity::Warning && behind.what.contains("is behind"), "{}", behind.what);
+        schema.run(&behind.fix.unwrap()).await;
+        assert_eq!(fences().await.severity, Severity::Fine);
     });
 }
 
