@@ -225,21 +225,44 @@
 //! ```
 //!
 //! A handler that calls others first has two phases, and its arguments say so: the transaction is opened for what
-//! ends the steps.
+//! ends the steps. Its route has both rules, and its error both reasons: [`StepsError`] and [`LendError`](store::LendError).
 //!
 //! ```
 //! # #[cfg(all(feature = "postgres", feature = "axum"))]
 //! # mod demo {
-//! use axum::response::{IntoResponse as _, Response};
-//! use semel::{LaterTx, NoTransaction, Postgres, Steps};
+//! use axum::response::{IntoResponse, Response};
+//! use semel::store::{LendError, Transactions};
+//! use semel::{BuildError, Idempotency, LaterTx, NoTransaction, Postgres, PostgresStore, Steps, StepsError};
 //!
-//! async fn order(mut steps: Steps, later: LaterTx<Postgres>) -> Result<String, Response> {
-//!     let charge = steps.run("charge", async |key| Ok(format!("charged under {key}")));
-//!     let charge = charge.await.map_err(|error| error.into_response())?;
-//!     let tx = later.begin(steps.finish()).await;
-//!     let mut tx = tx.map_err(|error| NoTransaction(error).into_response())?;
+//! fn guarding(store: PostgresStore, transactions: impl Transactions) -> Result<Idempotency, BuildError> {
+//!     Idempotency::builder(store).require_key().steps().transactional(transactions).build()
+//! }
+//!
+//! async fn order(mut steps: Steps, later: LaterTx<Postgres>) -> Result<String, Failed> {
+//!     let charge = steps.run("charge", async |key| Ok(format!("charged under {key}"))).await?;
+//!     let mut tx = later.begin(steps.finish()).await?;
 //!     // sqlx::query("INSERT INTO ledger …").bind(&charge).execute(&mut *tx).await …
 //!     Ok(charge)
+//! }
+//!
+//! struct Failed(Response);
+//!
+//! impl From<StepsError> for Failed {
+//!     fn from(error: StepsError) -> Self {
+//!         Self(error.into_response())
+//!     }
+//! }
+//!
+//! impl From<LendError> for Failed {
+//!     fn from(error: LendError) -> Self {
+//!         Self(NoTransaction(error).into_response())
+//!     }
+//! }
+//!
+//! impl IntoResponse for Failed {
+//!     fn into_response(self) -> Response {
+//!         self.0
+//!     }
 //! }
 //! # }
 //! ```
