@@ -14,7 +14,7 @@ use crate::error::{NAME, error};
 use crate::keys::Keys;
 use crate::link::{Agreement, Bookkeeping};
 use crate::open::{Opened, Opening, Plan};
-use crate::preflight::Wanted;
+use crate::preflight::{Wanted, Warning};
 use crate::scan::Cursor;
 use crate::steps::{Replicas, Steps};
 use crate::tls::Tls;
@@ -164,7 +164,7 @@ impl Builder {
             configured: self.secret.clone(),
             wanted,
         };
-        let Opened { connected, findings, secret } = bookkeeping.run(opening.run()).await?;
+        let Opened { connected, mut findings, secret } = bookkeeping.run(opening.run()).await?;
         let server = plan.server().clone();
         for warning in &findings.warnings {
             tracing::warn!(%server, "{warning}");
@@ -175,7 +175,16 @@ impl Builder {
         let watchers = Watchers::start(&bookkeeping, dial, keys.clone());
         let steps = Steps { servers, keys, clock: self.clock, max_body: self.max_body, replicas };
         // The rights to do what the steps do are missed here and not by the first payment.
-        steps.health().await?;
+        match steps.health().await {
+            // What runs can be settled there, what is settled can be replayed, and an operator can make room.
+            Err(full) if full.kind() == StoreErrorKind::Full => {
+                if !findings.warnings.contains(&Warning::Full) {
+                    tracing::warn!(%server, "{}", Warning::Full);
+                    findings.warnings.push(Warning::Full);
+                }
+            }
+            probed => probed?,
+        }
         let mut capabilities = Capabilities::new(NAME);
         capabilities.durable = findings.durable;
         capabilities.shared = true;

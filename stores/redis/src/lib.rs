@@ -61,7 +61,8 @@
 //!
 //! A policy that removes keys when memory is full is refused, see [`Builder::accept_eviction`]. With `noeviction` a full
 //! server refuses new claims ([`Full`]) and has changed nothing, while replays, heartbeats and settlements go on; an
-//! answer for which there is no room is completed without its body.
+//! answer for which there is no room is completed without its body. It can be opened ([`Warning::Full`]), unless the prefix is a
+//! new one.
 //!
 //! # Steps
 //!

@@ -29,6 +29,8 @@ pub enum Warning {
     SyncUnknown,
     /// This policy removes keys to make room, records among them, and was accepted.
     Evicts(String),
+    /// `maxmemory` is reached: new claims are refused, while replays, heartbeats and settlements go on.
+    Full,
     /// A replica may become the primary, and steps are answered before so many replicas have them.
     FailoverForgets {
         /// Replicas that the server has now.
@@ -66,6 +68,9 @@ impl fmt::Display for Warning {
                 "redis removes keys when it is full (maxmemory-policy {policy}): a record that it removes runs a \
                  second time",
             ),
+            Self::Full => f.write_str(
+                "redis is full: it takes no new claims until there is room; raise maxmemory",
+            ),
             Self::FailoverForgets { replicas, waits_for } => write!(
                 f,
                 "redis fails over to one of {replicas} replicas, and steps wait for {waits_for}: what the new primary \
@@ -85,6 +90,7 @@ impl Warning {
             Self::SyncedEverySecond | Self::SyncedByTheSystem => "set appendfsync always",
             Self::SyncUnknown => "ask whoever runs the server, or allow CONFIG GET to this user",
             Self::Evicts(_) => "set maxmemory-policy noeviction",
+            Self::Full => "raise maxmemory",
             Self::FailoverForgets { .. } => {
                 "have claims and settlements wait for as many replicas as there are (`replicas=N` in the URL)"
             }
@@ -96,6 +102,7 @@ impl From<&Warning> for Finding {
     fn from(warning: &Warning) -> Self {
         let about = match warning {
             Warning::Evicts(_) => "eviction",
+            Warning::Full => "room",
             Warning::FailoverForgets { .. } => "replication",
             _ => "durability",
         };
@@ -197,7 +204,8 @@ pub(crate) async fn check(
         if !accept_eviction {
             return config(format!(
                 "its maxmemory-policy is {policy}, which removes records when memory is full, so that their keys run \
-                 a second time: set it to noeviction, or accept this with `accept_eviction`"
+                 a second time: set it to noeviction (nothing else will do for `semel`; only a program of your own can \
+                 accept this, with `Builder::accept_eviction`)"
             ));
         }
         warnings.push(Warning::Evicts(policy.to_owned()));

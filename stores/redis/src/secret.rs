@@ -76,7 +76,18 @@ async fn ask(
 ) -> Result<Value, StoreError> {
     let mut cmd = redis::cmd("SET");
     cmd.arg(key).arg(value).arg("NX").arg("GET");
-    connection.send_packed_command(&cmd).await.map_err(|error| failed(server, error))
+    let failed = |error| failed(server, error);
+    let answer = connection.send_packed_command(&cmd).await.map_err(failed)?;
+    if !is_full(&answer) {
+        return Ok(answer);
+    }
+    // A full server refuses the command also where it would write nothing.
+    let there = connection.send_packed_command(redis::cmd("GET").arg(key)).await.map_err(failed)?;
+    Ok(if there == Value::Nil { answer } else { there })
+}
+
+fn is_full(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.code() == "OOM")
 }
 
 /// What was there before.

@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use semel_core::record::{NotKept, Retention, State, StoredBody};
-use semel_core::store::{Begun, LeaseRef, ReleaseAs, ReleaseBy, Settled, Store as _, StoreErrorKind};
-use semel_store_redis::RedisStore;
+use semel_core::store::{
+    Begun, Delete, Deleted, LeaseRef, Query, ReleaseAs, ReleaseBy, Settled, Severity, Store as _,
+    StoreErrorKind,
+};
+use semel_store_redis::{RedisStore, Warning};
 
 use crate::server::Server;
 use crate::support::{answer, ask, body, claimed, id, private};
@@ -289,6 +292,37 @@ fn a_full_server_refuses_new_claims_and_settles_old_ones() {
         // What is left behind by completions that found no room is nothing.
         let staged: Vec<String> = redis::cmd("KEYS").arg("*:s:*").query(&mut server.connection()).unwrap();
         assert_eq!(staged, Vec::<String>::new());
+    });
+}
+
+// Operators look at a full server's records to make room there, and a restart must not stop what it still can do.
+#[test]
+fn a_full_server_can_be_opened_and_says_so() {
+    private(async || {
+        let Some(server) = Server::start(&["--save", ""]) else { return };
+        let first = open(&server).await;
+        let replayed = claimed(&first, 1).await;
+        assert_eq!(done(&first, replayed, 100).await, Settled::Applied);
+        let running = claimed(&first, 2).await;
+        redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1").exec(&mut server.connection()).unwrap();
+        let store = open(&server).await;
+        assert!(store.secret() == first.secret());
+        assert!(store.warnings().contains(&Warning::Full), "{:?}", store.warnings());
+        assert_eq!(store.begin(&ask(3)).await.unwrap_err().kind(), StoreErrorKind::Full);
+        assert_eq!(store.health().await.unwrap_err().kind(), StoreErrorKind::Full);
+        let findings = store.examine().await.unwrap();
+        let room = findings.iter().find(|finding| finding.about == "room").unwrap();
+        assert_eq!(room.severity, Severity::Warning, "{room:?}");
+        assert!(matches!(store.begin(&ask(1)).await.unwrap(), Begun::Settled(_)));
+        assert_eq!(done(&store, running, 100).await, Settled::Applied);
+        assert_eq!(
+            store.list(&Query { state: None, after: None, limit: 10 }).await.unwrap().records.len(),
+            2
+        );
+        assert_eq!(store.delete(&id(1), Delete::Any).await.unwrap(), Deleted::Gone);
+        // Under another prefix there is no secret to go by, and no room for one.
+        let new = RedisStore::builder(&server.url()).prefix("new").open().await.unwrap_err();
+        assert_eq!(new.kind(), StoreErrorKind::Full, "{new}");
     });
 }
 
