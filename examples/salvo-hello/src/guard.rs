@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http_body_util::BodyExt as _;
 use salvo::catcher::write_error_default;
 use salvo::http::body::{Body as _, ReqBody, ResBody};
-use salvo::http::{StatusCode, StatusError};
+use salvo::http::{StatusCode, StatusError, Version};
 use salvo::{Depot, FlowCtrl, Handler, Request, Response, async_trait};
 use semel::{Body, Idempotency, IdempotencyLayer};
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -27,18 +27,18 @@ impl Handler for Guard {
         response: &mut Response,
         flow: &mut FlowCtrl,
     ) {
+        let had_one = may_have_had_a_body(request);
         let body = if request.body().is_none() {
-            // A hoop outside has read it, and left it to be read again.
-            ReqBody::from(request.payload().await.cloned().unwrap_or_default())
+            // A hoop outside has read it, and left it to be read again, if it could.
+            request.payload().await.cloned().ok().map(ReqBody::from)
         } else {
-            request.take_body()
+            Some(request.take_body())
         };
-        if body.is_end_stream() && request.headers().get("content-length").is_some_and(|length| length != "0")
-        {
+        let Some(body) = body.filter(|body| !(had_one && body.is_end_stream())) else {
             // Without its body another request would look the same, and get its answer.
             response.render(StatusError::internal_server_error().brief("the body was read before the guard"));
             return flow.skip_rest();
-        }
+        };
         let mut guarded = http::Request::new(Body::passed(body));
         *guarded.method_mut() = request.method().clone();
         *guarded.uri_mut() = request.uri().clone();
@@ -62,6 +62,17 @@ impl Handler for Guard {
         let boxed = |body: Body<ResBody>| ResBody::Boxed(Box::pin(body.map_err(Into::into)));
         response.body = if body.is_end_stream() { ResBody::None } else { boxed(body) };
     }
+}
+
+/// Whether a body that looks empty may be one that somebody took.
+fn may_have_had_a_body(request: &Request) -> bool {
+    let headers = request.headers();
+    if let Some(length) = headers.get("content-length") {
+        return length != "0";
+    }
+    // From HTTP/2 on a body needs neither field. Salvo leaves one that nobody took, also where it is empty.
+    let unsaid = request.version() >= Version::HTTP_2 && !request.method().is_safe();
+    headers.contains_key("transfer-encoding") || (unsaid && request.body().is_none())
 }
 
 type Rest = Arc<Mutex<Option<(Request, Depot, FlowCtrl)>>>;

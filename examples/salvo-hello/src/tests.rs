@@ -2,12 +2,13 @@ use std::net::SocketAddr;
 
 use http_body_util::BodyExt as _;
 use salvo::conn::{Listener as _, TcpListener};
-use salvo::http::StatusError;
 use salvo::http::body::ResBody;
-use salvo::{Depot, FlowCtrl, Request, Response, Router, Server, handler};
+use salvo::http::{Method, StatusError, Version};
+use salvo::{Depot, FlowCtrl, Handler as _, Request, Response, Router, Server, handler};
 use semel::store::Store;
 use semel::{Idempotency, MemoryStore, SqliteStore, Whole};
 use semel_testkit::client::{Ask, Client, get, post};
+use semel_testkit::wire::Message;
 
 use crate::guard::Guard;
 
@@ -109,6 +110,68 @@ async fn a_body_that_a_hoop_outside_has_read_is_compared_or_refused() {
     let form = form.field("Content-Type", "application/x-www-form-urlencoded");
     let refused = form.send(base).await.unwrap();
     assert!(refused.status() == 500 && refused.text().contains("read before the guard"), "{refused:?}");
+}
+
+/// Whoever goes on without a body that it could not read.
+#[handler]
+async fn tries(request: &mut Request) {
+    assert!(request.payload().await.is_err());
+}
+
+fn chunked(path: &str, kind: &str, body: &str) -> Vec<u8> {
+    let ask = Ask::new("POST", path, "").field("Idempotency-Key", "order-1").field("Content-Type", kind);
+    let mut bytes = ask.field("Transfer-Encoding", "chunked").bytes();
+    bytes.extend(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()).into_bytes());
+    bytes
+}
+
+async fn send(base: SocketAddr, bytes: Vec<u8>) -> Message {
+    Client::connect(base).await.unwrap().ask(bytes).await.unwrap()
+}
+
+/// No length says that there was a body: one that is gone would look like one that is empty.
+#[tokio::test]
+async fn a_body_sent_in_chunks_that_is_gone_is_refused_and_claims_nothing() {
+    let form = "application/x-www-form-urlencoded";
+    let guard = || Guard(requiring(MemoryStore::new()));
+    let (lost, read) = (guard(), guard());
+    let later = Router::with_path("lost/later").hoop(Guard(lost.0.clone())).post(echo);
+    let lost = Router::with_path("lost").hoop(tries).hoop(lost).post(echo);
+    let parsed = Router::with_path("parsed").hoop(parses).hoop(guard()).post(echo);
+    let read = Router::with_path("read").hoop(reads).hoop(read).post(echo);
+    let base = start(Router::new().push(later).push(lost).push(parsed).push(read)).await;
+    // Salvo's `payload` reads 64 KiB.
+    let large = "x".repeat(64 * 1024 + 1);
+    for (path, body) in [("/lost", large.as_str()), ("/parsed", "item=1"), ("/parsed", "item=2")] {
+        let refused = send(base, chunked(path, form, body)).await;
+        assert!(refused.status() == 500 && refused.text().contains("read before the guard"), "{refused:?}");
+    }
+    let later = send(base, chunked("/lost/later", form, "item=1")).await;
+    assert_eq!((later.status(), later.text().as_str()), (200, "item=1"));
+    for (body, status) in [("item=1", 200), ("item=1", 200), ("item=2", 422)] {
+        assert_eq!(send(base, chunked("/read", form, body)).await.status(), status, "{body}");
+    }
+}
+
+/// From HTTP/2 on no field has to say that there is a body.
+#[tokio::test]
+async fn a_body_without_a_length_that_is_gone_is_refused_in_http_2() {
+    for (method, length, status) in [
+        (Method::POST, None, Some(500)),
+        (Method::POST, Some("0"), Some(400)),
+        // Never guarded.
+        (Method::GET, None, Some(404)),
+    ] {
+        let mut request = Request::new();
+        (*request.version_mut(), *request.method_mut()) = (Version::HTTP_2, method.clone());
+        if let Some(length) = length {
+            request.headers_mut().insert("content-length", length.parse().unwrap());
+        }
+        let (mut depot, mut response) = (Depot::new(), Response::new());
+        let guard = Guard(requiring(MemoryStore::new()));
+        guard.handle(&mut request, &mut depot, &mut response, &mut FlowCtrl::new(vec![])).await;
+        assert_eq!(response.status_code.map(|status| status.as_u16()), status, "{method} {length:?}");
+    }
 }
 
 /// The trailer section of an answer is kept, and is a replay's.
