@@ -113,6 +113,10 @@ impl StoreUrl {
 pub(crate) struct Place {
     url: StoreUrl,
     /// The schema of a database, or the prefix of keys; `None`: the store's own default.
+    #[cfg_attr(
+        not(any(feature = "redis", feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "only stores on servers have one")
+    )]
     schema: Option<String>,
 }
 
