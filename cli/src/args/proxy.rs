@@ -161,7 +161,8 @@ pub(crate) struct ProxyArgs {
     /// What may differ between tries in JSON bodies, as a JSON Pointer or a JSONPath; may be repeated
     ///
     /// /meta/ts: a pointer (RFC 6901) names one member. $..trace_id, $.items[*].id: a path (RFC 9535) of names, wildcards
-    /// and indexes names many; it is best written in single quotes. Several are written with commas between them.
+    /// and indexes names many; it is best written in single quotes. Several are written with commas between them. $.*
+    /// leaves out every member: all objects are equal then.
     #[arg(
         long,
         env = "SEMEL_EXCLUDE",
@@ -429,10 +430,13 @@ fn exclusions(text: &str) -> Result<Exclusions, String> {
         }
     }
     parts.push(&text[start..]);
-    let parse = |part: &str| match part {
-        // As a pointer it is the whole document, and as a rule it is a comma too many.
-        "" => Err(format!("{}; to leave out the whole body use --fingerprint off", BadExclusion::Neither)),
-        part => part.parse().map_err(|error| format!("{error}: {part:?}")),
+    let parse = |part: &str| match part.parse::<Exclusion>() {
+        // Nothing between two commas is one too.
+        Ok(exclusion) if exclusion.is_the_document() => {
+            Err(format!("{}; to leave out the whole body use --fingerprint off", BadExclusion::Neither))
+        }
+        Ok(exclusion) => Ok(exclusion),
+        Err(error) => Err(format!("{error}: {part:?}")),
     };
     parts.into_iter().map(parse).collect::<Result<_, _>>().map(Exclusions)
 }
@@ -460,7 +464,11 @@ mod tests {
             let expected = parts.iter().map(|part| part.parse().unwrap()).collect();
             assert_eq!(exclusions(text), Ok(Exclusions(expected)), "{text}");
         }
-        for text in ["", "meta", "/ts,", "/ts,meta", "/ts, /b", "$[0,1", "$['a],/b", "$.a[?@.b]", "$[-1]"] {
+        // Without the document nothing is compared, which has a flag of its own.
+        for text in ["", "$", "/ts,$", "$,"] {
+            assert!(exclusions(text).unwrap_err().contains("--fingerprint off"), "{text}");
+        }
+        for text in ["meta", "/ts,", "/ts,meta", "/ts, /b", "$[0,1", "$['a],/b", "$.a[?@.b]", "$[-1]"] {
             assert!(exclusions(text).is_err(), "{text}");
         }
     }

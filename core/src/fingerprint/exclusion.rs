@@ -24,6 +24,12 @@ enum Way {
 }
 
 impl Exclusion {
+    /// Whether it names the whole document (an empty pointer, `$`), which makes all JSON bodies equal. `$.*` does not:
+    /// it names every member, and an object still differs from an array.
+    pub fn is_the_document(&self) -> bool {
+        self.steps() == 0
+    }
+
     /// How many steps lead from the document to what is left out; none: it is the document.
     pub(super) fn steps(&self) -> usize {
         match &self.0 {
