@@ -253,11 +253,22 @@ async fn check_rights(session: &mut Session, opening: &Opening) -> Result<(), Fa
 /// Made by whoever is first, by compare-and-set; or the configured one, which is not written down.
 async fn secret(session: &mut Session, opening: &Opening) -> Result<Secret, Fault> {
     let refuse = |what: &str| opening.refuse(StoreErrorKind::Config, what);
-    let (mut kept, mut check) = kept_secret(session).await?;
+    let Kept { secret: mut kept, mut check, has_records } = kept_secret(session).await?;
     if check.is_none() {
-        let made = match &opening.secret {
-            Some(_) => None,
-            None => Some(Secret::from_bytes(random(NAME).map_err(Fault::Refused)?)),
+        let made = match (&opening.secret, &kept) {
+            // Its check alone is lost: another secret would find no record, and their keys would run again.
+            (None, Some(kept)) => match Secret::from_slice(kept) {
+                Some(secret) => Some(secret),
+                None => return refuse("the tables have a damaged secret"),
+            },
+            (Some(_), Some(_)) => return refuse("the tables have a secret of their own: configure none"),
+            (Some(_), None) => None,
+            (None, None) if has_records => {
+                return refuse(
+                    "the tables have lost their secret, and there are records: restore it from a backup",
+                );
+            }
+            (None, None) => Some(Secret::from_bytes(random(NAME).map_err(Fault::Refused)?)),
         };
         let check_of_it = opening.secret.as_ref().or(made.as_ref()).map(check_of).unwrap_or_default();
         let text = format!(
@@ -266,7 +277,7 @@ async fn secret(session: &mut Session, opening: &Opening) -> Result<Secret, Faul
             hex(&check_of_it),
         );
         session.script(&text).await?;
-        (kept, check) = kept_secret(session).await?;
+        Kept { secret: kept, check, .. } = kept_secret(session).await?;
     }
     let secret = match (&opening.secret, kept) {
         (Some(configured), _) => configured.clone(),
@@ -284,12 +295,19 @@ async fn secret(session: &mut Session, opening: &Opening) -> Result<Secret, Faul
     Ok(secret)
 }
 
-type Kept = (Option<Vec<u8>>, Option<Vec<u8>>);
+/// What is written down of the secret.
+struct Kept {
+    secret: Option<Vec<u8>>,
+    check: Option<Vec<u8>>,
+    has_records: bool,
+}
 
 async fn kept_secret(session: &mut Session) -> Result<Kept, Fault> {
-    let rows = session.script("SELECT secret, secret_check FROM {p}meta WHERE one = 1").await?;
+    // By one statement: another instance that opens it meanwhile has written its secret before its first record.
+    let text = "SELECT secret, secret_check, (SELECT id FROM {p}record LIMIT 1) FROM {p}meta WHERE one = 1";
+    let rows = session.script(text).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    Ok((bytes(row, 0)?, bytes(row, 1)?))
+    Ok(Kept { secret: bytes(row, 0)?, check: bytes(row, 1)?, has_records: bytes(row, 2)?.is_some() })
 }
 
 /// A name under the secret: it tells two secrets apart and gives neither away.

@@ -136,11 +136,20 @@ impl Connections {
             let what = format!("schema {} {what}", opening.schema.name());
             Err(Fault::Refused(self.place.error(StoreErrorKind::Config, what)))
         };
-        let (mut kept, mut check) = kept_secret(session, &opening.schema).await?;
+        let Kept { secret: mut kept, mut check, has_records } = kept_secret(session, &opening.schema).await?;
         if check.is_none() {
-            let made = match &opening.secret {
-                Some(_) => None,
-                None => Some(Secret::from_bytes(random(NAME).map_err(Fault::Refused)?)),
+            let made = match (&opening.secret, &kept) {
+                // Its check alone is lost: another secret would find no record, and their keys would run again.
+                (None, Some(kept)) => match Secret::from_slice(kept) {
+                    Some(secret) => Some(secret),
+                    None => return refuse("has a damaged secret"),
+                },
+                (Some(_), Some(_)) => return refuse("has a secret of its own: configure none"),
+                (Some(_), None) => None,
+                (None, None) if has_records => {
+                    return refuse(&format!("has lost the row in table meta, {SECRET_IS_LOST}"));
+                }
+                (None, None) => Some(Secret::from_bytes(random(NAME).map_err(Fault::Refused)?)),
             };
             let check_of_it = opening.secret.as_ref().or(made.as_ref()).map(check_of).unwrap_or_default();
             let text = opening.schema.write(
@@ -151,7 +160,7 @@ impl Connections {
                 Arg::Bytes(Some(&check_of_it)),
             ];
             session.script(&format!("SET LOCAL synchronous_commit = on; {}", written(&text, &args))).await?;
-            (kept, check) = kept_secret(session, &opening.schema).await?;
+            Kept { secret: kept, check, .. } = kept_secret(session, &opening.schema).await?;
         }
         let secret = match (&opening.secret, kept) {
             (Some(configured), _) => configured.clone(),
@@ -242,12 +251,19 @@ fn lock(schema: &Schema) -> String {
     )
 }
 
-type Kept = (Option<Vec<u8>>, Option<Vec<u8>>);
+/// What is written down of the secret.
+struct Kept {
+    secret: Option<Vec<u8>>,
+    check: Option<Vec<u8>>,
+    has_records: bool,
+}
 
 async fn kept_secret(session: &mut Session, schema: &Schema) -> Result<Kept, Fault> {
-    let rows = session.script(&schema.write("SELECT secret, secret_check FROM {schema}.meta")).await?;
+    // By one statement: another instance that opens it meanwhile has written its secret before its first record.
+    let text = "SELECT secret, secret_check, (SELECT id FROM {schema}.record LIMIT 1) FROM {schema}.meta";
+    let rows = session.script(&schema.write(text)).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    Ok((bytes(row, 0)?, bytes(row, 1)?))
+    Ok(Kept { secret: bytes(row, 0)?, check: bytes(row, 1)?, has_records: bytes(row, 2)?.is_some() })
 }
 
 /// A name under the secret: it tells two secrets apart and gives neither away.

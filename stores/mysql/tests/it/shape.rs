@@ -1,5 +1,6 @@
 //! Tables that somebody has changed, or made by hand.
 
+use semel_core::identity::Secret;
 use semel_core::store::{Begun, Severity, Store as _, StoreErrorKind as Kind};
 use semel_store_mysql::{Builder, MySqlStore};
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _};
@@ -232,6 +233,23 @@ fn records_without_their_settings_are_not_made_anew() {
             panic!("it runs again")
         };
         assert_eq!(body(&record.completion), "before");
+    });
+}
+
+// The mend of a lost column gives back the column and not what was in it.
+#[test]
+fn a_secret_that_has_lost_its_check_is_kept_and_a_lost_one_is_not_made_anew() {
+    test(async || {
+        let database = Database::new();
+        let first = database.open().await;
+        completed(&first, 1, "before").await;
+        database.run("UPDATE semel_meta SET secret_check = NULL").await;
+        refused(database.builder().secret(Secret::from_bytes([7; 32])), &["have a secret of their own"])
+            .await;
+        let again = database.open().await;
+        assert_eq!(again.secret().expose(), first.secret().expose());
+        database.run("UPDATE semel_meta SET secret = NULL, secret_check = NULL").await;
+        refused(database.builder(), &["have lost their secret", "restore it from a backup"]).await;
     });
 }
 

@@ -1,5 +1,6 @@
 //! Schemas that somebody has changed, or made by hand.
 
+use semel_core::identity::Secret;
 use semel_core::store::{Begun, Store as _, StoreErrorKind as Kind};
 
 use crate::open::refused;
@@ -177,6 +178,22 @@ fn records_without_their_settings_are_not_made_anew() {
             };
             assert_eq!(body(&record.completion), "before");
         }
+    });
+}
+
+// The mend of a lost column gives back the column and not what was in it.
+#[test]
+fn a_secret_that_has_lost_its_check_is_kept_and_a_lost_one_is_not_made_anew() {
+    test(async || {
+        let schema = Schema::new();
+        let first = schema.open().await;
+        completed(&first, 1, "before").await;
+        schema.run("UPDATE {s}.meta SET secret_check = NULL").await;
+        let configured = schema.builder().secret(Secret::from_bytes([7; 32]));
+        refused(configured, Kind::Config, &["has a secret of its own"]).await;
+        assert_eq!(schema.open().await.secret().expose(), first.secret().expose());
+        schema.run("UPDATE {s}.meta SET secret = NULL, secret_check = NULL").await;
+        refused(schema.builder(), Kind::Config, &["has lost", "restore it from a backup"]).await;
     });
 }
 
