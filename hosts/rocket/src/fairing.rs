@@ -157,9 +157,9 @@ impl IdempotencyFairing {
         Self { drain, ..self }
     }
 
-    fn guard(&self, mount: &Mount) -> Guard {
+    fn guard(&self, number: usize, mount: &Mount) -> Guard {
         let (idempotency, carry) = (mount.idempotency.clone(), self.carry.clone());
-        Guard { idempotency, carry, app: self.app.clone() }
+        Guard { mount: number, idempotency, carry, app: self.app.clone() }
     }
 }
 
@@ -177,8 +177,8 @@ impl Fairing for IdempotencyFairing {
         }
         // Else both would set its headers, and the outer one would log that it finds them there.
         inside = inside.attach(Shield::new());
-        for Mount { base, routes, .. } in &self.mounts {
-            let watched: Vec<_> = routes.iter().cloned().map(Watched::over).collect();
+        for (number, Mount { base, routes, .. }) in self.mounts.iter().enumerate() {
+            let watched: Vec<_> = routes.iter().cloned().map(|route| Watched::over(route, number)).collect();
             inside = inside.mount(base.as_str(), watched);
         }
         if let Err(error) = self.app.launch(inside).await {
@@ -186,8 +186,8 @@ impl Fairing for IdempotencyFairing {
             error.pretty_print();
             return Err(outer);
         }
-        Ok(self.mounts.iter().fold(outer, |outer, mount| {
-            let guard = self.guard(mount);
+        Ok(self.mounts.iter().enumerate().fold(outer, |outer, (number, mount)| {
+            let guard = self.guard(number, mount);
             let before: Vec<_> = mount.routes.iter().map(|route| guard.clone().before(route)).collect();
             outer.mount(mount.base.as_str(), before)
         }))

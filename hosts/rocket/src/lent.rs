@@ -9,11 +9,18 @@ use semel_core::engine::Override;
 /// What Semel has put into the request, and where the handler's word is left.
 #[derive(Clone, Default)]
 pub(crate) struct Lent {
+    /// Whose rules judged the request.
+    pub(crate) mount: Option<usize>,
     pub(crate) extensions: Extensions,
     pub(crate) told: Arc<Told>,
 }
 
 impl Lent {
+    /// For a request that was judged by the rules of this mount.
+    pub(crate) fn by(mount: usize, extensions: Extensions) -> Self {
+        Self { mount: Some(mount), extensions, told: Arc::default() }
+    }
+
     /// Empty where the request is not guarded.
     pub(crate) fn of<'a>(request: &'a Request<'_>) -> &'a Self {
         request.local_cache(Self::default)

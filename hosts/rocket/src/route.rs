@@ -25,6 +25,7 @@ pub(crate) type Carry = Arc<dyn Fn(&Request<'_>, &mut Extensions) + Send + Sync>
 /// Claims, and has the application inside run what it claimed.
 #[derive(Clone)]
 pub(crate) struct Guard {
+    pub(crate) mount: usize,
     pub(crate) idempotency: Idempotency,
     pub(crate) carry: Option<Carry>,
     pub(crate) app: Slot,
@@ -62,12 +63,12 @@ impl Handler for Guard {
         match self.idempotency.admit(&mut parts) {
             Admitted::Bypass => {
                 let limit = self.idempotency.policy().body_limit;
-                run::pass(app, request, &target, &parts.headers, sent, limit).await
+                run::pass(app, self.mount, request, &target, &parts.headers, sent, limit).await
             }
             Admitted::Answer(answer) => Outcome::Success(head::answer(answer.map(Body::whole))),
             Admitted::Guarded(guarded) => {
                 guarded.routed(|| request.route().map(by_names));
-                run::claim_and_run(app, request, target, guarded, parts, sent).await
+                run::claim_and_run(app, self.mount, request, target, guarded, parts, sent).await
             }
         }
     }
@@ -86,14 +87,17 @@ fn by_names(route: &Route) -> String {
     route.uri.path().replace('<', "{").replace('>', "}")
 }
 
-/// Sees a handler panic before Rocket makes a 500 of it.
+/// Runs only what the rules of its own mount have judged, and sees a handler panic before Rocket makes a 500 of it.
 #[derive(Clone)]
-pub(crate) struct Watched(Box<dyn Handler>);
+pub(crate) struct Watched {
+    mount: usize,
+    handler: Box<dyn Handler>,
+}
 
 impl Watched {
     /// The same route, watched.
-    pub(crate) fn over(mut route: Route) -> Route {
-        route.handler = Box::new(Self(route.handler));
+    pub(crate) fn over(mut route: Route, mount: usize) -> Route {
+        route.handler = Box::new(Self { mount, handler: route.handler });
         route
     }
 }
@@ -101,10 +105,20 @@ impl Watched {
 #[rocket::async_trait]
 impl Handler for Watched {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
+        let lent = Lent::of(request);
+        if lent.mount != Some(self.mount) {
+            let route = request.route();
+            tracing::error!(
+                ?route,
+                "a guarded request came to a route of another mount, whose rules have not judged it, and is not run: mount \
+                 both together, or give them different paths"
+            );
+            return Outcome::Error(Status::InternalServerError);
+        }
         // In a block, so that a panic of the call itself is caught like one of its future.
-        let call = AssertUnwindSafe(async { self.0.handle(request, data).await });
+        let call = AssertUnwindSafe(async { self.handler.handle(request, data).await });
         call.catch_unwind().await.unwrap_or_else(|panic| {
-            Lent::of(request).told.panicked();
+            lent.told.panicked();
             // Rocket says in its log which handler it was.
             std::panic::resume_unwind(panic)
         })

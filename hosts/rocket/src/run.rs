@@ -24,6 +24,7 @@ use crate::lent::Lent;
 /// Claims and runs, in the task that Rocket gives each request and does not end when its client goes.
 pub(crate) async fn claim_and_run<'r>(
     app: App,
+    mount: usize,
     request: &'r Request<'_>,
     target: Target,
     guarded: Box<Guarded>,
@@ -32,14 +33,16 @@ pub(crate) async fn claim_and_run<'r>(
 ) -> Outcome<'r> {
     match guarded.claim(&parts, sent).await {
         Claimed::Run(ticket, whole) => {
-            let run = |client| run(app, ticket, target, parts, whole.bytes, client).in_current_span();
+            let run = |client| run(app, mount, ticket, target, parts, whole.bytes, client).in_current_span();
             match Client::attended(run, detach).await {
                 Ok(answer) => Outcome::Success(head::answer(answer)),
                 Err(panicked) => panicked.resume(),
             }
         }
         Claimed::Answer(answer) => Outcome::Success(head::answer(answer.map(Body::whole))),
-        Claimed::Unguarded(whole) => dispatch(app, request, &target, &parts.headers, &whole.bytes).await,
+        Claimed::Unguarded(whole) => {
+            dispatch(app, mount, request, &target, &parts.headers, &whole.bytes).await
+        }
     }
 }
 
@@ -53,6 +56,7 @@ fn detach(run: BoxFuture<'static, ()>) {
 
 async fn run(
     app: App,
+    mount: usize,
     mut ticket: Box<Ticket>,
     target: Target,
     mut parts: Parts,
@@ -64,7 +68,7 @@ async fn run(
     loop {
         let copy = ticket.may_rerun().then(|| parts.clone());
         ticket.dispatch(&mut parts);
-        let lent = Lent { extensions: mem::take(&mut parts.extensions), ..Lent::default() };
+        let lent = Lent::by(mount, mem::take(&mut parts.extensions));
         let told = lent.told.clone();
         let call = app.dispatch(&target, &parts.headers, &whole, lent);
         let answer = match ticket.supervise(call, &mut client, |told| Ok(told.map(Body::whole))).await {
@@ -104,6 +108,7 @@ async fn run(
 /// Runs what is not guarded. The application is given bodies that are all here, so it is read up to the route's limit.
 pub(crate) async fn pass<'r>(
     app: App,
+    mount: usize,
     request: &'r Request<'_>,
     target: &Target,
     fields: &HeaderMap,
@@ -111,7 +116,7 @@ pub(crate) async fn pass<'r>(
     limit: usize,
 ) -> Outcome<'r> {
     match Limited::new(sent, limit).collect().await {
-        Ok(whole) => dispatch(app, request, target, fields, &whole.to_bytes()).await,
+        Ok(whole) => dispatch(app, mount, request, target, fields, &whole.to_bytes()).await,
         Err(error) if error.is::<LengthLimitError>() => Outcome::Error(Status::PayloadTooLarge),
         Err(_) => Outcome::Error(Status::BadRequest),
     }
@@ -119,6 +124,7 @@ pub(crate) async fn pass<'r>(
 
 async fn dispatch<'r>(
     app: App,
+    mount: usize,
     request: &'r Request<'_>,
     target: &Target,
     fields: &HeaderMap,
@@ -126,5 +132,6 @@ async fn dispatch<'r>(
 ) -> Outcome<'r> {
     // It lives as long as the request, so that its answer may stream.
     let app: &'r App = request.local_cache(|| app);
-    Outcome::Success(head::passed(app.dispatch(target, fields, body, Lent::default()).await))
+    let lent = Lent::by(mount, http::Extensions::new());
+    Outcome::Success(head::passed(app.dispatch(target, fields, body, lent).await))
 }

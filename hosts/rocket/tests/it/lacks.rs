@@ -8,9 +8,10 @@ use std::time::Duration;
 use rocket::fairing::{AdHoc, Fairing, Info, Kind};
 use rocket::response::{self, Responder};
 use rocket::{Data, Request, Response, State, post, routes};
+use semel_core::policy::PolicyBuilder;
 use semel_driver::Idempotency;
 use semel_rocket::IdempotencyFairing;
-use semel_testkit::client::{Client, post};
+use semel_testkit::client::{Ask, Client, post};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::support::{Effects, Server, bounded, counted, made, memory, quiet};
@@ -176,6 +177,19 @@ fn numbered(id: u32) -> String {
 #[post("/<name>", rank = 2)]
 fn named(name: &str) -> String {
     name.to_owned()
+}
+
+/// A key that one mount requires is not asked for by the rules of another: its routes must not be reached past them.
+#[tokio::test]
+async fn a_guarded_route_does_not_forward_to_a_mount_whose_rules_have_not_judged_it() {
+    let strict = memory().route(PolicyBuilder::require_key).unwrap();
+    let fairing = IdempotencyFairing::new(memory()).around(quiet());
+    let fairing = fairing.mount("/n", routes![numbered]).mount_by(&strict, "/n", routes![named]);
+    let server = Server::start(quiet().attach(fairing)).await;
+    assert_eq!(Ask::new("POST", "/n/7", "{}").send(server.base).await.unwrap().text(), "7");
+    let unasked = Ask::new("POST", "/n/abc", "{}").send(server.base).await.unwrap();
+    assert_eq!(unasked.status(), 500, "{}", unasked.text());
+    assert_eq!(post("/n/abc", "k", "{}").send(server.base).await.unwrap().status(), 500);
 }
 
 /// What a guarded route's guards pass on is looked for inside, where the routes outside are not.
