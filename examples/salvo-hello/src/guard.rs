@@ -45,14 +45,16 @@ impl Handler for Guard {
         *guarded.version_mut() = request.version();
         *guarded.headers_mut() = request.headers().clone();
         *guarded.extensions_mut() = request.extensions().clone();
-        let rest = Arc::new(Mutex::new(Some((take(request), take(depot), take(flow)))));
+        let rest: Rest = Arc::new(Mutex::new(Some((take(request), take(depot), take(flow)))));
+        let back = Rest::default();
         let run = {
-            let rest = rest.clone();
-            service_fn(move |request| run(rest.clone(), request))
+            let (rest, back) = (rest.clone(), back.clone());
+            service_fn(move |request| run(rest.clone(), back.clone(), request))
         };
         let Ok(answer) = IdempotencyLayer::new(self.0.clone()).layer(run).oneshot(guarded).await;
-        if let Some(back) = rest.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            (*request, *depot, *flow) = back;
+        // From the run, or as it was where nothing ran.
+        if let Some(own) = take_of(&back).or_else(|| take_of(&rest)) {
+            (*request, *depot, *flow) = own;
         }
         flow.skip_rest();
         let (head, body) = answer.into_parts();
@@ -75,15 +77,20 @@ fn may_have_had_a_body(request: &Request) -> bool {
     headers.contains_key("transfer-encoding") || (unsaid && request.body().is_none())
 }
 
-type Rest = Arc<Mutex<Option<(Request, Depot, FlowCtrl)>>>;
+type Own = (Request, Depot, FlowCtrl);
+type Rest = Arc<Mutex<Option<Own>>>;
+
+fn take_of(rest: &Rest) -> Option<Own> {
+    rest.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
 
 async fn run(
     rest: Rest,
+    back: Rest,
     request: http::Request<Body<ReqBody>>,
 ) -> Result<http::Response<ResBody>, Infallible> {
     let mut response = Response::new();
-    let taken = rest.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some((mut own, mut depot, mut flow)) = taken {
+    if let Some((mut own, mut depot, mut flow)) = take_of(&rest) {
         let (head, body) = request.into_parts();
         (*own.headers_mut(), *own.extensions_mut()) = (head.headers, head.extensions);
         own.replace_body(ReqBody::Boxed { inner: Box::pin(body.map_err(Into::into)), fuse_config: None });
@@ -92,10 +99,38 @@ async fn run(
         if response.body.is_error() {
             write_error_default(&own, &mut response, None);
         }
-        *rest.lock().unwrap_or_else(PoisonError::into_inner) = Some((own, depot, flow));
+        *back.lock().unwrap_or_else(PoisonError::into_inner) = Some((own, depot, flow));
     } else {
-        // Only a route with a transaction calls a run again.
+        // Only a route with a transaction calls a run again, whose flow has been gone through.
         response.status_code(StatusCode::INTERNAL_SERVER_ERROR);
     }
     Ok(response.into_hyper())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The flow of the first call has nothing left: a second would make a 404 of it, which is kept.
+    #[tokio::test]
+    async fn a_run_that_is_called_again_is_not_done_and_says_so() {
+        let (rest, back) = (Rest::default(), Rest::default());
+        let flow = FlowCtrl::new(vec![Arc::new(Made)]);
+        *rest.lock().unwrap() = Some((Request::default(), Depot::new(), flow));
+        for status in [200, 500] {
+            let request = http::Request::new(Body::passed(ReqBody::None));
+            let Ok(answer) = run(rest.clone(), back.clone(), request).await;
+            assert_eq!(answer.status(), status);
+            assert!(back.lock().unwrap().is_some(), "the hoops outside get theirs back");
+        }
+    }
+
+    struct Made;
+
+    #[async_trait]
+    impl Handler for Made {
+        async fn handle(&self, _: &mut Request, _: &mut Depot, response: &mut Response, _: &mut FlowCtrl) {
+            response.render("made");
+        }
+    }
 }
