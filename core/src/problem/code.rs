@@ -130,6 +130,20 @@ impl Code {
         self.facts().name
     }
 
+    /// Whether its answers may have a `Retry-After`: they do where it is known from when on a retry can help.
+    pub const fn may_say_when(self) -> bool {
+        matches!(
+            self,
+            Self::InFlight
+                | Self::ReplayUnavailable
+                | Self::QuotaExceeded
+                | Self::Overloaded
+                | Self::StoreUnavailable
+                | Self::UpstreamUnreachable
+                | Self::RolledBack
+        )
+    }
+
     /// The status it is answered with, unless the problem says otherwise.
     pub const fn status(self) -> StatusCode {
         self.facts().status

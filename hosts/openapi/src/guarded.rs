@@ -46,18 +46,13 @@ impl Guarded {
         if !parameters.iter().any(told) {
             parameters.push(key.into());
         }
+        let ours = refusals::by(&self.policy);
         for (status, response) in &mut operation.responses.responses {
-            if let (RefOr::T(response), true) = (response, status.starts_with('2')) {
-                let header = HeaderBuilder::new()
-                    .schema(Some(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["true"]))))
-                    .description(Some("The answer of an earlier try, sent again."));
-                response
-                    .headers
-                    .entry("Idempotency-Replayed".to_owned())
-                    .or_insert_with(|| header.build().into());
+            if let (RefOr::T(own), false) = (response, ours.contains_key(status)) {
+                self.mark(own);
             }
         }
-        for (status, refusals) in refusals::by(&self.policy) {
+        for (status, refusals) in ours {
             let responses = &mut operation.responses.responses;
             let known = responses.get(&status);
             let own = match known {
@@ -69,9 +64,27 @@ impl Guarded {
                 },
                 None => None,
             };
-            let response = own.map_or_else(|| refusals.clone(), |own| merge::into(own, &refusals));
+            let response = match own {
+                // A refusal alone is never kept.
+                Some(mut own) if own != refusals => {
+                    self.mark(&mut own);
+                    merge::into(own, &refusals)
+                }
+                _ => refusals,
+            };
             responses.insert(status, response.into());
         }
+    }
+
+    /// Says of an answer of the operation's own how it is told when it is sent again, if the rules keep it.
+    fn mark(&self, own: &mut Response) {
+        let marker = &self.policy.headers.marker;
+        let value = String::from_utf8_lossy(marker.value.as_bytes());
+        let text = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([&*value]));
+        let header = HeaderBuilder::new()
+            .schema(Some(text))
+            .description(Some("On the answer of an earlier try that is sent again, and on no other."));
+        own.headers.entry(key::spelled(marker.name.as_str())).or_insert_with(|| header.build().into());
     }
 }
 

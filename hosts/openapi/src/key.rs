@@ -50,7 +50,7 @@ fn parameter(rules: &KeyRules, requirement: Requirement) -> Parameter {
         // Quotes are not of the key's length.
         .max_length(Some(rules.max_len + 2));
     ParameterBuilder::new()
-        .name(name(rules))
+        .name(spelled(rules.field.as_str()))
         .parameter_in(ParameterIn::Header)
         .required(if requirement == Requirement::Required { Required::True } else { Required::False })
         .description(Some(format!(
@@ -63,8 +63,8 @@ fn parameter(rules: &KeyRules, requirement: Requirement) -> Parameter {
 }
 
 /// As people write the names of fields: `Idempotency-Key`.
-pub(crate) fn name(rules: &KeyRules) -> String {
-    let words = rules.field.as_str().split('-').map(|word| {
+pub(crate) fn spelled(field: &str) -> String {
+    let words = field.split('-').map(|word| {
         let mut letters = word.chars();
         letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>()
     });

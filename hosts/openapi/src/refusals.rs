@@ -81,19 +81,16 @@ fn of(render: impl Fn(Code) -> Option<Rendered>) -> BTreeMap<String, Response> {
             by_status.entry(rendered.status).or_default().push((code, rendered));
         }
     }
-    by_status
-        .into_iter()
-        .map(|(status, refusals)| (status.to_string(), response(status, &refusals)))
-        .collect()
+    by_status.into_iter().map(|(status, refusals)| (status.to_string(), response(&refusals))).collect()
 }
 
-fn response(status: u16, refusals: &[(Code, Rendered)]) -> Response {
+fn response(refusals: &[(Code, Rendered)]) -> Response {
     let lines: Vec<_> = refusals.iter().map(|(code, _)| format!("`{code}`: {}.", code.title())).collect();
     let mut response = ResponseBuilder::new().description(lines.join("\n"));
     if let Some((_, first)) = refusals.first() {
         response = response.content(&first.kind, content(first, refusals));
     }
-    if matches!(status, 409 | 429 | 503) {
+    if refusals.iter().any(|(code, _)| code.may_say_when()) {
         let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
         let header =
             HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds until a retry can help."));

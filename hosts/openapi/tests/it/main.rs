@@ -137,7 +137,11 @@ fn a_policy_is_written_into_what_it_guards_and_nothing_else() {
         assert!(key_of(free).is_none() && statuses(free).len() == 1, "{free}");
     }
     let made = &paths["/orders"]["post"]["responses"];
-    assert!(made["201"]["headers"]["Idempotency-Replayed"].is_object());
+    // An answer of the operation's own is kept whatever its status, and a refusal never is.
+    for (status, marked) in [("201", true), ("409", true), ("400", false), ("422", false)] {
+        let marker = &made[status]["headers"]["Idempotency-Replayed"];
+        assert_eq!(marker.is_object(), marked, "{status}: {marker}");
+    }
     assert!(made["409"]["description"].as_str().unwrap().starts_with("Sold out.\n\n`in-flight`: "));
     assert!(document["components"]["schemas"]["IdempotencyProblem"].is_object());
     // Twice is once.
