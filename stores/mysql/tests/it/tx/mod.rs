@@ -6,6 +6,7 @@ mod conflicts;
 mod doubt;
 mod misuse;
 mod start;
+mod steps;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
