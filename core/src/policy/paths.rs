@@ -5,7 +5,9 @@
 ///
 /// A name that ends in `/` stands for every path that begins with it (`/shop.Orders/`), any other for itself alone
 /// (`/shop.Orders/Place`). Names are compared byte by byte with the path as it was sent, without the query; one that is
-/// percent-encoded is another path.
+/// percent-encoded is another path, and so is one with another case, a slash more or less, or dot segments. Where
+/// whoever is behind takes such paths for the same, name what is left out and nothing that anybody could respell, or
+/// guard all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a list says what is in or what is out")]
 pub enum Paths {

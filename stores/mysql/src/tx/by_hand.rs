@@ -11,12 +11,12 @@ use super::Isolation;
 use super::texts::{Mark, Texts};
 use crate::{MySqlStore, NAME};
 
-/// What a driver of MariaDB or MySQL needs to complete a record in its own transaction: for diesel, SeaORM, mysql_async and
+/// What a driver of MariaDB or MySQL needs to complete a record in its own transaction: for SeaORM, mysql_async and
 /// other versions of sqlx. [`Transactions`](semel_core::store::Transactions) made of it go into
 /// `Idempotency::transactional` as those of [`MySqlStore::transactions`] do.
 ///
-/// Each text is several statements in **one** message of the text protocol (sqlx's `raw_sql`, mysql_async's `query_drop`,
-/// diesel's `batch_execute`), at whose first error the server stops. All go over the connection that the handler has.
+/// Each text is several statements in **one** message of the text protocol (sqlx's `raw_sql`, mysql_async's `query_drop`),
+/// at whose first error the server stops. All go over the connection that the handler has.
 ///
 /// 1. [`begin`](Self::begin), before the handler's first statement.
 /// 2. To commit: [`end`](Self::end). First what is to be sent [ahead](End::ahead), then the [message](End::sql). If all of it
